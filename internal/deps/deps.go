@@ -1,0 +1,37 @@
+//go:build deps
+
+package deps
+
+import (
+	_ "cel.dev/cel-go/cel"
+	_ "github.com/go-git/go-git/v5"
+	_ "github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/kljensen/snowball/english"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/pgvector/pgvector-go"
+	_ "github.com/pgvector/pgvector-go/pgx"
+	_ "github.com/robfig/cron/v3"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/sashabaranov/go-openai"
+	_ "github.com/slack-go/slack"
+	_ "github.com/slack-go/slack/socketmode"
+	_ "github.com/spf13/cobra"
+	_ "github.com/yuin/goldmark"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "golang.org/x/term"
+	_ "golang.org/x/text/unicode/norm"
+	_ "golang.org/x/sync/errgroup"
+	_ "gopkg.in/yaml.v3"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/apimachinery/pkg/runtime"
+	_ "k8s.io/client-go/informers"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/kubernetes/fake"
+	_ "k8s.io/client-go/tools/clientcmd"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/metadata"
+	_ "k8s.io/client-go/dynamic/fake"
+	_ "pgregory.net/rapid"
+	_ "sigs.k8s.io/yaml"
+)
