@@ -127,7 +127,17 @@ const (
 	OutcomeFailed   OutcomeState = "failed"  // the cluster refused the write; nothing changed
 	OutcomeRefused  OutcomeState = "refused" // a gate or the agent said no before any write
 	OutcomeUnknown  OutcomeState = "unknown" // it may or may not have run; somebody must look
+	OutcomeDryRun   OutcomeState = "dry-run" // the server accepted the write as a dry run; nothing changed
 )
+
+// FieldChange is one field of an object before and after an action, secrets masked. An empty
+// Before means that the field was not there, an empty After that it is gone.
+type FieldChange struct {
+	Object Entity `json:"object"`
+	Path   string `json:"path"` // spec.template.spec.containers[app].image
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
 
 // Outcome is what an action led to.
 type Outcome struct {
@@ -138,4 +148,10 @@ type Outcome struct {
 	State    OutcomeState `json:"state"`
 	Detail   string       `json:"detail"`
 	At       time.Time    `json:"at"`
+
+	Execution string        `json:"execution,omitempty"` // the one execution this is the result of
+	Digest    Digest        `json:"digest,omitempty"`    // of what was approved
+	Started   time.Time     `json:"started,omitzero"`    // of the first write; zero: none was sent
+	Effect    []FieldChange `json:"effect,omitempty"`    // what the writes changed
+	Undone    bool          `json:"undone,omitempty"`    // the undo was written
 }
