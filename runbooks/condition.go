@@ -22,10 +22,12 @@ import (
 //	reasons     list(string)         reasons of all members: CrashLoopBackOff, BackOff, …
 //	kinds       list(string)         kinds of the affected entities and of the blamed object
 //	namespaces  list(string)
-//	clusters    list(string)
+//	clusters    int                  how many clusters are affected
+//	clusterNames list(string)
 //	severity    string               info, warning or critical
 //	labels      map(string, string)  labels of the query
-//	factor      map(string, string)  "name" and "value" of the shared factor; empty map: none
+//	factor      string               name of the shared factor: image, registry, zone, …; "": none
+//	factorValue string
 //	members     int                  affected entities
 //	text        string               titles and messages, at most 16 KiB
 type Facts struct {
@@ -39,7 +41,8 @@ type Facts struct {
 	Clusters   []string
 	Severity   string
 	Labels     map[string]string
-	Factor     map[string]string
+	Factor     string
+	Value      string // of Factor
 	Members    int
 	Text       string
 }
@@ -68,8 +71,9 @@ func (f Facts) activation() map[string]any {
 	}
 	return map[string]any{
 		"cause": f.Cause, "causes": list(f.Causes), "confidence": f.Confidence, "alerts": list(f.Alerts), "reasons": list(f.Reasons),
-		"kinds": list(f.Kinds), "namespaces": list(f.Namespaces), "clusters": list(f.Clusters), "severity": f.Severity,
-		"labels": nonNil(f.Labels), "factor": nonNil(f.Factor), "members": int64(f.Members), "text": f.Text,
+		"kinds": list(f.Kinds), "namespaces": list(f.Namespaces), "severity": f.Severity,
+		"labels": nonNil(f.Labels), "factor": f.Factor, "factorValue": f.Value, "clusters": int64(len(f.Clusters)), "clusterNames": list(f.Clusters),
+		"members": int64(f.Members), "text": f.Text,
 	}
 }
 
@@ -79,8 +83,9 @@ var conditionEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
 		cel.Variable("cause", cel.StringType), cel.Variable("causes", texts), cel.Variable("confidence", cel.DoubleType),
 		cel.Variable("alerts", texts), cel.Variable("reasons", texts), cel.Variable("kinds", texts),
-		cel.Variable("namespaces", texts), cel.Variable("clusters", texts), cel.Variable("severity", cel.StringType),
-		cel.Variable("labels", table), cel.Variable("factor", table), cel.Variable("members", cel.IntType),
+		cel.Variable("namespaces", texts), cel.Variable("clusterNames", texts), cel.Variable("severity", cel.StringType),
+		cel.Variable("clusters", cel.IntType), cel.Variable("factor", cel.StringType), cel.Variable("factorValue", cel.StringType),
+		cel.Variable("labels", table), cel.Variable("members", cel.IntType),
 		cel.Variable("text", cel.StringType))
 })
 

@@ -20,13 +20,13 @@ type corpus struct {
 
 // doc is one page in the index.
 type doc struct {
-	rb      *Runbook
-	n       int32           // place in corpus.docs
-	length  [fields]float32 // words by field
-	name    []int32         // distinct terms of title and file name
-	keys    []string        // joint forms of its names
-	secs    []section
-	conds   []condition
+	rb     *Runbook
+	n      int32           // place in corpus.docs
+	length [fields]float32 // words by field
+	name   []int32         // distinct terms of title and file name
+	keys   []string        // joint forms of its names
+	secs   []section
+	conds  []condition
 }
 
 // section is the term list of one section, for choosing the section to show.

@@ -10,22 +10,22 @@ import (
 type feature int
 
 const (
-	fName       feature = iota // BM25F of the alert name's words
-	fText                      // BM25F of the text's words
-	fTextName                  // the text's words in title and file name
-	fTextLead                  // the text's words in the lead
-	fPairs                     // adjacent words of the text
-	fMetricWhole               // metric and other joined names, whole
-	fMetricWords               // words of metric names
-	fLabel                     // words of the labels that say what is concerned
-	fExact                     // the alert's name is the page's name
-	fNameShare                 // share of the alert name's words that the page's name has
-	fTitleByName               // share of the page name's words that the alert name has
-	fTitleByAll                // share of the page name's words that the query has
-	fCover                     // share of the text's words that the page has
-	fTrigram                   // likeness of alert name and page name by letters
-	fSection                   // BM25 of the best section
-	fDense                     // cosine of page and query vectors
+	fName        feature = iota // BM25F of the alert name's words
+	fText                       // BM25F of the text's words
+	fTextName                   // the text's words in title and file name
+	fTextLead                   // the text's words in the lead
+	fPairs                      // adjacent words of the text
+	fMetricWhole                // metric and other joined names, whole
+	fMetricWords                // words of metric names
+	fLabel                      // words of the labels that say what is concerned
+	fExact                      // the alert's name is the page's name
+	fNameShare                  // share of the alert name's words that the page's name has
+	fTitleByName                // share of the page name's words that the alert name has
+	fTitleByAll                 // share of the page name's words that the query has
+	fCover                      // share of the text's words that the page has
+	fTrigram                    // likeness of alert name and page name by letters
+	fSection                    // BM25 of the best section
+	fDense                      // cosine of page and query vectors
 	features
 )
 

@@ -216,8 +216,8 @@ func (r *frontReader) conditions(n *yaml.Node, key string) []string {
 	return list
 }
 
-// actions takes a list of names or of mappings {action: NAME, params: {…}}; in a mapping the
-// parameters may also stand directly beside the name.
+// actions takes a list of names or of mappings {action: NAME, params: {…}} ("name" is
+// taken for "action"); in a mapping the parameters may also stand directly beside the name.
 func (r *frontReader) actions(n *yaml.Node) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) > 50 {
 		r.fail(n, "actions: want a list of at most 50")
@@ -233,8 +233,8 @@ func (r *frontReader) actions(n *yaml.Node) {
 			for i := 0; i+1 < len(c.Content); i += 2 {
 				k, v := c.Content[i].Value, c.Content[i+1]
 				switch {
-				case k == "action":
-					a.Name = incident.ActionName(r.text(v, "actions.action"))
+				case k == "action" || k == "name" && a.Name == "":
+					a.Name = incident.ActionName(r.text(v, "actions."+k))
 				case k == "params":
 					for pk, pv := range r.stringMap(v, "actions.params") {
 						params[pk] = pv

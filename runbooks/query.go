@@ -171,7 +171,7 @@ func QueryOf(inc incident.Incident, hyps []incident.Hypothesis) Query {
 	}
 	f.Members = max(inc.MembersTotal, len(inc.Members))
 	if s := inc.Shared; s != nil {
-		f.Factor = map[string]string{"name": string(s.Name), "value": s.Value}
+		f.Factor, f.Value = string(s.Name), s.Value
 		if s.Name == incident.FactorStorage {
 			add(&f.Kinds, "StorageClass")
 		}
