@@ -1,0 +1,286 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tocsin-io/tocsin/incident"
+)
+
+// Bus is an open connection to the store.
+type Bus struct {
+	cfg      Config
+	log      *slog.Logger
+	srv      *embedded // nil with an external NATS
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	storeCap int64  // of the embedded store; 0: not known
+	boot     string // set where no other process can reach the store: this opening of it
+
+	mu      sync.Mutex
+	streams map[string]jetstream.Stream // those known to exist
+	fresh   chan struct{}               // closed and replaced when a signal stream was made
+}
+
+// Open opens the data folder or connects to the external NATS. It fails rather than waits when
+// that is not possible. The caller closes the Bus and, with an embedded server, runs Run.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Bus{cfg: cfg.withDefaults(), log: log, streams: map[string]jetstream.Stream{}, fresh: make(chan struct{})}
+	opts := []nats.Option{
+		nats.Name("tocsin"), nats.MaxReconnects(-1), nats.PingInterval(15 * time.Second), nats.MaxPingsOutstanding(2),
+		// Only a durable acknowledgement counts, so nothing may wait unseen in a client buffer.
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(5 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("bus: connection lost, reconnecting", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("bus: connected again") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("bus: client", "err", err) }),
+	}
+	if b.cfg.Token != "" {
+		opts = append(opts, nats.Token(b.cfg.Token))
+	}
+	if b.cfg.URL != "" {
+		opts = append(opts, externalOptions(b.cfg)...)
+	} else {
+		srv, err := startEmbedded(b.cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		b.srv, b.storeCap = srv, srv.cap
+		if b.cfg.Listen == "" {
+			b.boot = rand.Text()
+		}
+		opts = append(opts, nats.InProcessServer(srv))
+	}
+	if err := b.connect(ctx, opts); err != nil {
+		return nil, errors.Join(err, b.Close(ctx))
+	}
+	return b, nil
+}
+
+func externalOptions(cfg Config) []nats.Option {
+	var opts []nats.Option
+	if cfg.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(cfg.CredsFile))
+	}
+	if cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(cfg.CAFile))
+	}
+	return opts
+}
+
+func (b *Bus) connect(ctx context.Context, opts []nats.Option) error {
+	var err error
+	if b.nc, err = nats.Connect(b.cfg.URL, opts...); err != nil {
+		return fmt.Errorf("bus: connect to NATS: %w", err)
+	}
+	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(b.cfg.AckTimeout), jetstream.WithPublishAsyncTimeout(b.cfg.AckTimeout)); err != nil {
+		return fmt.Errorf("bus: JetStream: %w", err)
+	}
+	if _, err := b.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("bus: JetStream does not answer: %w", err)
+	}
+	return nil
+}
+
+// Close ends the connection and stops the embedded server. Blocking methods must have returned;
+// what they had not finished is delivered again next time.
+func (b *Bus) Close(context.Context) error {
+	if b.nc != nil {
+		b.nc.Close()
+	}
+	if b.srv != nil {
+		return b.srv.close()
+	}
+	return nil
+}
+
+// ClientURL returns the address at which others reach the embedded server, "" when it has no
+// open port.
+func (b *Bus) ClientURL() string {
+	if b.srv == nil {
+		return ""
+	}
+	return b.srv.clientURL()
+}
+
+// Healthy returns nil when writes can be expected to succeed, or what is wrong: not connected,
+// or an embedded store that has stopped writing (full disk).
+func (b *Bus) Healthy() error {
+	if b.srv != nil {
+		if err := b.srv.healthy(); err != nil {
+			return err
+		}
+	}
+	if st := b.nc.Status(); st != nats.CONNECTED {
+		return fmt.Errorf("bus: connection to NATS is %s", st)
+	}
+	return nil
+}
+
+// healEvery is how often Run looks at the store: a full disk is noticed within it.
+const healEvery = time.Second
+
+// Run keeps the embedded server alive until ctx ends: a store that has stopped writing stays so
+// until its server restarts, which Run does as soon as the folder takes writes again. With an
+// external NATS it only waits.
+func (b *Bus) Run(ctx context.Context) error {
+	if b.srv == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(healEvery)
+	defer tick.Stop()
+	var last string // of the reasons logged: said once, not every second
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := b.srv.healthy()
+		if err == nil {
+			last = ""
+			continue
+		}
+		if last == "" {
+			b.log.Error("bus: the store does not accept writes", "err", err)
+		}
+		if rerr := b.srv.restart(); rerr == nil {
+			b.log.Info("bus: embedded server restarted")
+			last = ""
+		} else if rerr.Error() != last {
+			b.log.Error("bus: cannot restart the embedded server yet", "err", rerr)
+			last = rerr.Error()
+		}
+	}
+}
+
+// stream returns the stream of cfg, making it when it is missing. One that exists is taken as
+// it is: its limits are the operator's.
+func (b *Bus) stream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	b.mu.Lock()
+	s := b.streams[cfg.Name]
+	b.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := b.js.Stream(ctx, cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = b.createStream(ctx, cfg)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bus: stream %s: %w", cfg.Name, translate(err))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.streams[cfg.Name] = s
+	if _, ok := clusterOf(cfg.Name, streamSignals); ok {
+		close(b.fresh)
+		b.fresh = make(chan struct{})
+	}
+	return s, nil
+}
+
+// createStream halves the quota until it fits: with very many clusters each gets less.
+func (b *Bus) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	for {
+		s, err := b.js.CreateStream(ctx, cfg)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody was faster
+			return b.js.Stream(ctx, cfg.Name)
+		}
+		if apiCode(err) != codeStorageExceeded || cfg.MaxBytes/2 < minQuota {
+			return s, err
+		}
+		cfg.MaxBytes /= 2
+	}
+}
+
+// forget makes the next use of the stream look whether it exists.
+func (b *Bus) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.streams, name)
+}
+
+func (b *Bus) created() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fresh
+}
+
+// Error codes of JetStream that nats.go does not name.
+const (
+	codeStorageExceeded = 10047
+	codeWrongLastSeq    = 10071
+	codeWrongLastSeqFmt = 10164
+)
+
+func apiCode(err error) int {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return int(api.ErrorCode)
+	}
+	var js jetstream.JetStreamError
+	if errors.As(err, &js) && js.APIError() != nil {
+		return int(js.APIError().ErrorCode)
+	}
+	return 0
+}
+
+// translate gives errors on which callers act their sentinel.
+func translate(err error) error {
+	switch code := apiCode(err); {
+	case err == nil:
+		return nil
+	case code == codeWrongLastSeq || code == codeWrongLastSeqFmt:
+		return fmt.Errorf("%w: %w", incident.ErrStale, err)
+	case errors.Is(err, jetstream.ErrMsgNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("%w: %w", incident.ErrNotFound, err)
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
+		return fmt.Errorf("%w: %w", incident.ErrInvalid, err)
+	}
+	return err
+}
+
+// explain adds what the store says to an error that says nothing (a full disk shows as a
+// time-out).
+func (b *Bus) explain(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
+		if herr := b.Healthy(); herr != nil {
+			return fmt.Errorf("%w: %w", err, herr)
+		}
+	}
+	return err
+}
+
+// publish stores one message and returns its sequence.
+func (b *Bus) publish(ctx context.Context, cfg jetstream.StreamConfig, msg *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
+	if _, err := b.stream(ctx, cfg); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+	defer cancel()
+	ack, err := b.js.PublishMsg(ctx, msg, opts...)
+	if err != nil {
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			b.forget(cfg.Name)
+		}
+		return 0, b.explain(translate(err))
+	}
+	return ack.Sequence, nil
+}
