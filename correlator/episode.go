@@ -1,0 +1,333 @@
+package correlator
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/tocsin-io/tocsin/incident"
+)
+
+// hold is how long an observation that is neither repeated nor resolved links to later ones.
+const hold = 30 * 60 * 1000
+
+// part is one stretch of firing of one track inside an episode: points[from:to].
+type part struct {
+	tr         *track
+	from, to   int
+	start, end millis // end: the resolution, or the newest observation when open
+	open       bool
+	fires      int
+	resolves   int
+}
+
+// linkEnd is the time up to which p ties to what comes later.
+func (p *part) linkEnd(now millis) millis {
+	if p.open {
+		return min(now, p.end+hold)
+	}
+	return p.end
+}
+
+// episode is one stretch of trouble of one subject.
+type episode struct {
+	cl         *clusterState
+	key        subjectKey
+	entity     incident.Entity
+	parts      []part
+	start, end millis
+	linkEnd    millis
+	open       bool
+	fires      int
+	severity   incident.Severity
+	class      class
+	weights    [classes]int32
+	solid      bool
+	factors    []factorID
+	nodes      []string
+	parent     *episode
+	group      *group
+	ambiguous  string // why an alert could not be tied to one entity
+}
+
+// has reports whether any part of e is of class k.
+func (e *episode) has(k class) bool { return e.weights[k] > 0 }
+
+// blip is the least span a lone object must keep firing to count as more than a blip.
+const blip = 20 * 60 * 1000
+
+// parts cuts a track into stretches of firing, oldest first.
+func (t *track) parts(stale millis, now millis) []part {
+	var out []part
+	var cur *part
+	for i, p := range t.points {
+		if cur != nil && cur.open && p.t > cur.end+stale {
+			cur = nil
+		}
+		switch {
+		case p.firing && (cur == nil || !cur.open):
+			out = append(out, part{tr: t, from: i, to: i + 1, start: p.t, end: p.t, open: true, fires: 1})
+			cur = &out[len(out)-1]
+		case p.firing:
+			cur.to, cur.end, cur.fires = i+1, p.t, cur.fires+1
+		case cur == nil: // a resolution whose firing never came
+			out = append(out, part{tr: t, from: i, to: i + 1, start: p.t, end: p.t, resolves: 1})
+			cur = &out[len(out)-1]
+		default:
+			cur.to, cur.end, cur.open, cur.resolves = i+1, p.t, false, cur.resolves+1
+		}
+	}
+	if len(out) > 0 && t.dropped > 0 {
+		out[0].start = min(out[0].start, t.droppedF)
+		out[0].fires += t.dropped
+	}
+	for i := range out { // never resolved, and not heard of for too long: over
+		if p := &out[i]; p.open && (i < len(out)-1 || now > p.end+stale) {
+			p.open = false
+		}
+	}
+	return out
+}
+
+// episodes groups the parts of one subject by time.
+func (b *builder) episodes(key subjectKey, parts []part) []*episode {
+	slices.SortFunc(parts, func(x, y part) int {
+		return cmp.Or(cmp.Compare(x.start, y.start), compareEntities(x.tr.obj.entity, y.tr.obj.entity), cmp.Compare(x.tr.reason, y.tr.reason), cmp.Compare(x.tr.kind, y.tr.kind))
+	})
+	var out []*episode
+	var cur *episode
+	for _, p := range parts {
+		if cur == nil || p.start > cur.linkEnd+b.quiet {
+			cur = &episode{cl: b.cl, key: key, start: p.start, end: p.end, linkEnd: p.linkEnd(b.now), severity: incident.Info}
+			out = append(out, cur)
+		}
+		cur.parts = append(cur.parts, p)
+		cur.end, cur.linkEnd = max(cur.end, p.end), max(cur.linkEnd, p.linkEnd(b.now))
+		cur.open = cur.open || p.open
+		cur.fires += p.fires
+		if p.fires > 0 && p.tr.severity.Rank() > cur.severity.Rank() {
+			cur.severity = p.tr.severity
+		}
+	}
+	for _, e := range out {
+		b.characterise(e)
+	}
+	return out
+}
+
+// characterise sets class, weight, placement and entity of an episode.
+func (b *builder) characterise(e *episode) {
+	for i := range e.parts {
+		p := &e.parts[i]
+		w := int32(2 + min(p.fires, 4))
+		if p.tr.kind == incident.Found {
+			w *= 2
+		}
+		e.weights[p.tr.class] += w
+		for _, v := range p.tr.votes {
+			if v.conf >= 500 {
+				if info, ok := incident.LookupCause(v.name); ok && !info.Generic {
+					if k := b.kinds.refine(b.kinds.of(string(v.name)), p.tr.obj.entity.Kind, ""); !k.generic() {
+						e.weights[k] += v.conf / 500
+					}
+				}
+			}
+		}
+		if n := b.nodeOf(p.tr); n != "" && !slices.Contains(e.nodes, n) {
+			e.nodes = append(e.nodes, n)
+		}
+	}
+	e.class = primary(&e.weights)
+	if e.key.kind == "Node" {
+		e.class = classNode
+	}
+	e.solid = e.weighty(b.now)
+	e.entity = b.entityOf(e)
+}
+
+// primary chooses the class that says most of the reason.
+func primary(w *[classes]int32) class {
+	best, most := classGeneric, int32(0)
+	for k := class(1); k < classes; k++ {
+		v := w[k] * 4
+		if k.consequence() {
+			v = w[k]
+		}
+		if v > most {
+			best, most = k, v
+		}
+	}
+	return best
+}
+
+// weighty reports whether e is more than something that goes away by itself: it shows in several
+// ways, or is repeated, or lasts.
+func (e *episode) weighty(now millis) bool {
+	if e.severity == incident.Info {
+		return false
+	}
+	kinds, findings, objects, longest := 0, 0, 0, millis(0)
+	var last *object
+	for i := range e.parts {
+		p := &e.parts[i]
+		if p.fires == 0 {
+			continue
+		}
+		kinds++
+		if p.tr.kind == incident.Found && p.tr.severity != incident.Info {
+			findings++
+		}
+		if p.tr.obj != last {
+			objects, last = objects+1, p.tr.obj
+		}
+		if !(p.tr.class == classJob) {
+			longest = max(longest, p.linkEnd(now)-p.start)
+		}
+	}
+	span := e.linkEnd - e.start
+	switch {
+	case e.fires >= 4 && (kinds >= 2 || span >= 4*60*1000):
+	case kinds >= 3:
+	case findings > 0 && kinds >= 2:
+	case objects >= 2 && span >= 3*60*1000:
+	case e.key.kind == "Node" && e.severity == incident.Critical && span >= 2*60*1000:
+	case e.fires >= 2 && longest >= 6*60*1000:
+	case longest >= blip && (e.fires >= 2 || e.severity == incident.Critical || e.alerted()):
+	default:
+		return false
+	}
+	return true
+}
+
+// alerted reports whether an alert or a finding takes part, not only a raw symptom.
+func (e *episode) alerted() bool {
+	for i := range e.parts {
+		if k := e.parts[i].tr.kind; e.parts[i].fires > 0 && (k == incident.Alert || k == incident.Found) {
+			return true
+		}
+	}
+	return false
+}
+
+// nodeOf returns the node a track's object is on: by its newest node factor, a related node, or
+// the topology.
+func (b *builder) nodeOf(t *track) string {
+	if t.obj.entity.Kind == "Node" {
+		return t.obj.entity.Name
+	}
+	best, at := "", millis(-1)
+	for _, o := range t.obs {
+		if f := &b.c.factors[o.id]; f.name == incident.FactorNode && (o.last > at || o.last == at && f.value < best) {
+			best, at = f.value, o.last
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, e := range t.related {
+		if e.Kind == "Node" {
+			return e.Name
+		}
+	}
+	return b.cl.topo.runsOn[t.obj.entity]
+}
+
+// entityOf names the thing to repair for an episode.
+func (b *builder) entityOf(e *episode) incident.Entity {
+	k := e.key
+	if k.kind != "" {
+		ent := incident.Entity{Kind: k.kind, Namespace: k.namespace, Name: k.name}
+		if k.kind == "Job" && len(e.parts) > 0 && e.parts[0].tr.obj.entity.Kind == "Job" {
+			ent.Name = e.parts[0].tr.obj.entity.Name
+		}
+		return ent
+	}
+	if known, ok := b.res.known[k]; ok {
+		return known
+	}
+	best := incident.Entity{}
+	for i := range e.parts {
+		if o := e.parts[i].tr.obj; !o.owner.IsZero() && o.owner.Name == k.name {
+			return o.owner
+		} else if best.IsZero() || compareEntities(o.entity, best) < 0 {
+			best = o.entity
+		}
+	}
+	if best.Kind == "Pod" || best.Kind == "ReplicaSet" { // the workload is known by its pods' names only
+		kind := "Deployment"
+		if i := len(k.name); len(best.Name) > i+1 && digits(best.Name[i+1:]) {
+			kind = "StatefulSet"
+		}
+		if best.Name == k.name {
+			kind = best.Kind
+		}
+		return incident.Entity{Kind: kind, Namespace: k.namespace, Name: k.name}
+	}
+	return best
+}
+
+// tally counts how often a factor was seen, and when last.
+type tally struct {
+	id   factorID
+	n    int
+	last millis
+}
+
+func count(byName map[incident.FactorName][]tally, name incident.FactorName, t tally) {
+	l := byName[name]
+	for i := range l {
+		if l[i].id == t.id {
+			l[i].n, l[i].last = l[i].n+t.n, max(l[i].last, t.last)
+			return
+		}
+	}
+	byName[name] = append(l, t)
+}
+
+// gather sets the factors of e that hold during it: of each single-valued name the value most of
+// its signals carry, of placement all values.
+func (b *builder) gather(e *episode) {
+	byName := make(map[incident.FactorName][]tally)
+	for i := range e.parts {
+		p := &e.parts[i]
+		for _, o := range p.tr.obs {
+			if o.first <= p.end && o.last >= p.start && o.firing {
+				count(byName, b.c.factors[o.id].name, tally{o.id, 2, min(o.last, p.end)})
+			}
+		}
+	}
+	earlier := make(map[incident.FactorName][]tally) // what was known of the subject before
+	for _, tr := range b.bySubject[e.key] {
+		for _, o := range tr.obs {
+			if name := b.c.factors[o.id].name; len(byName[name]) == 0 && !placement(name) && o.first <= e.start+3*60*1000 {
+				count(earlier, name, tally{o.id, 0, o.first})
+			}
+		}
+	}
+	maps.Copy(byName, earlier)
+	for name, l := range byName {
+		if placement(name) {
+			for _, t := range l {
+				e.factors = append(e.factors, t.id)
+			}
+			continue
+		}
+		best := l[0]
+		for _, t := range l[1:] {
+			if t.n > best.n || t.n == best.n && (t.last > best.last || t.last == best.last && b.c.factorLess(t.id, best.id)) {
+				best = t
+			}
+		}
+		e.factors = append(e.factors, best.id)
+	}
+	slices.Sort(e.factors)
+}
+
+// placement reports whether one workload can have several values of the factor at once.
+func placement(n incident.FactorName) bool {
+	switch n {
+	case incident.FactorNode, incident.FactorZone, incident.FactorKubelet, incident.FactorKernel, incident.FactorDependency, incident.FactorHost, incident.FactorDNSName, incident.FactorPolicy, incident.FactorStorage, incident.FactorIssuer:
+		return true
+	}
+	return false
+}
