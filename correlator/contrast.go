@@ -66,7 +66,7 @@ func fit(name incident.FactorName, k class) (score float64, eventDriven bool) {
 	case incident.FactorIssuer:
 		t = row{classTLS: 3, classUpstream: 0, classServe: 0, classProbe: -1, classCrash: -1, classGeneric: -1, classNet: -1}
 	case incident.FactorPolicy:
-		t = row{classAdmit: 3, classNet: 1.5, classUpstream: 0.5, classServe: 0, classGeneric: 0, classSched: -1, classQuota: 0, classProbe: -0.5, classDNS: 0, classCrash: -2}
+		t = row{classAdmit: 3, classNet: 1.5, classUpstream: 0.5, classServe: 0, classGeneric: 0, classSched: -1, classQuota: -2, classProbe: -0.5, classDNS: 0, classCrash: -2}
 	case incident.FactorKubelet, incident.FactorKernel:
 		t = row{classNode: 2.5, classLost: 1, classNet: 1.5, classVolume: 1, classProbe: 0.5, classCrash: 0, classOOM: 0, classUsage: 0.5, classGeneric: 0, classServe: 0, classSched: -1, classDNS: 0, classUpstream: 0}
 	case incident.FactorDependency:
@@ -156,9 +156,9 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 }
 
 // worth reports whether a group may take part in a contrast: it is solid, or still going on, or
-// lasted for some minutes.
+// more than one passing warning.
 func (g *group) worth() bool {
-	return g.solid || g.open && g.root.severity != incident.Info
+	return g.root.severity != incident.Info && (g.solid || g.open || g.points >= 2)
 }
 
 type placeKey struct {
@@ -171,7 +171,7 @@ func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, 
 	own := e == g.root || !e.class.consequence()
 	w := 1.0
 	if !e.solid {
-		w = 0.35
+		w = min(0.5, 0.12*float64(1+e.points))
 	}
 	under := g.root.key.kind == "Node" && e != g.root
 	for _, id := range e.factors {
@@ -309,8 +309,9 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 		return c.judgePlace(cand)
 	}
 	var best *candidate
+	name := c.factors[cand.id].name
 	try := func(hits []hit, scope func(*clusterState) bool) {
-		for _, run := range c.runs(cand.id, hits) {
+		for _, run := range c.runs(cand.id, alike(name, hits)) {
 			if !spans(run) {
 				continue
 			}
@@ -333,6 +334,19 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 		}
 	}
 	return best
+}
+
+// alike keeps the hits that fail as most do, or in a way that is seen of the same fault. What
+// fails in a way of its own is not accounted for by the factor, except where a whole place fails.
+func alike(name incident.FactorName, hits []hit) []hit {
+	most := majority(hits)
+	var out []hit
+	for _, h := range hits {
+		if h.e.class == most || h.node || related(h.e.class, most) || infrastructure(name) && h.fit >= 0 {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // scopes returns one test a region and one a cluster among the hits, if there are several.
@@ -367,6 +381,9 @@ func (c *Correlator) runs(id factorID, hits []hit) [][]hit {
 	gap := c.cfg.Memory.Milliseconds() * 3 / 4
 	if holders > 25 && holders*20 > workloads {
 		gap = 20 * 60 * 1000
+	}
+	if holders > 4*len(hits) { // passing weakness of things that have little in common
+		hits = slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return h.w < 0.5 && !h.e.open })
 	}
 	var out [][]hit
 	var end millis
@@ -425,6 +442,7 @@ func (c *Correlator) score(id factorID, hits []hit, scope func(*clusterState) bo
 	}
 	around := max(all.around(&classesOf, first, last, scope), k)
 	_, event := fit(c.factors[id].name, majority(hits))
+	event = event && natural >= 1
 	evidence := excess(float64(k), float64(holders), float64(workloads), float64(around), event)
 	total := evidence + natural + c.coincidence(hits, weight) - c.mixed(id, hits, float64(k)/float64(holders))
 	if total < accept {

@@ -39,6 +39,7 @@ type episode struct {
 	linkEnd    millis
 	open       bool
 	fires      int
+	points     int // see weigh
 	severity   incident.Severity
 	class      class
 	weights    [classes]int32
@@ -97,7 +98,7 @@ func (b *builder) episodes(key subjectKey, parts []part) []*episode {
 	var out []*episode
 	var cur *episode
 	for _, p := range parts {
-		if cur == nil || p.start > cur.linkEnd+b.quiet {
+		if cur == nil || p.start > cur.reach(&p, b.now, b.quiet) {
 			cur = &episode{cl: b.cl, key: key, start: p.start, end: p.end, linkEnd: p.linkEnd(b.now), severity: incident.Info}
 			out = append(out, cur)
 		}
@@ -113,6 +114,35 @@ func (b *builder) episodes(key subjectKey, parts []part) []*episode {
 		b.characterise(e)
 	}
 	return out
+}
+
+// reach is the time up to which a part still belongs to e. What passed by itself reaches only a
+// little beyond its end, and an observation that was never resolved no further than the
+// resolutions that came after it.
+func (e *episode) reach(next *part, now, quiet millis) millis {
+	resolved := millis(0)
+	for i := range e.parts {
+		if p := &e.parts[i]; p.resolves > 0 && p.end < next.start {
+			resolved = max(resolved, p.end)
+		}
+	}
+	to := millis(0)
+	for i := range e.parts {
+		p := &e.parts[i]
+		slack := quiet
+		end := p.linkEnd(now)
+		switch {
+		case p.resolves > 0 && p.fires <= 2 && p.tr.class == next.tr.class:
+			slack = min(quiet, max(2*60*1000, end-p.start))
+		case p.resolves > 0 && p.fires <= 2:
+			slack = 60 * 1000
+		case p.open && resolved > p.end:
+			end = resolved
+			slack = quiet / 2
+		}
+		to = max(to, end+slack)
+	}
+	return to
 }
 
 // characterise sets class, weight, placement and entity of an episode.
@@ -160,38 +190,44 @@ func primary(w *[classes]int32) class {
 	return best
 }
 
-// weighty reports whether e is more than something that goes away by itself: it shows in several
-// ways, or is repeated, or lasts.
-func (e *episode) weighty(now millis) bool {
-	if e.severity == incident.Info {
-		return false
-	}
-	kinds, findings, objects, longest := 0, 0, 0, millis(0)
+// weight says how much there is to e, where one passing warning is 1: each distinct way it shows
+// counts by how often it was repeated. What its sources call info does not count.
+func (e *episode) weigh(now millis) (points int, longest millis, kinds, objects int) {
 	var last *object
 	for i := range e.parts {
 		p := &e.parts[i]
-		if p.fires == 0 {
+		if p.fires == 0 || p.tr.severity == incident.Info {
 			continue
 		}
-		kinds++
-		if p.tr.kind == incident.Found && p.tr.severity != incident.Info {
-			findings++
+		n := min(p.fires, 3)
+		if p.tr.kind == incident.Found {
+			n *= 2
+		} else if p.open && now-p.start > 5*60*1000 {
+			n++
 		}
+		points += n
+		kinds++
 		if p.tr.obj != last {
 			objects, last = objects+1, p.tr.obj
 		}
-		if !(p.tr.class == classJob) {
+		if p.tr.class != classJob && p.tr.class != classUsage {
 			longest = max(longest, p.linkEnd(now)-p.start)
 		}
 	}
+	return points, longest, kinds, objects
+}
+
+// weighty reports whether e is more than something that goes away by itself: it shows in several
+// ways, or is repeated, or lasts.
+func (e *episode) weighty(now millis) bool {
+	points, longest, kinds, objects := e.weigh(now)
+	e.points = points
 	span := e.linkEnd - e.start
 	switch {
-	case e.fires >= 4 && (kinds >= 2 || span >= 4*60*1000):
-	case kinds >= 3:
-	case findings > 0 && kinds >= 2:
-	case objects >= 2 && span >= 3*60*1000:
+	case points >= 5:
+	case points >= 4 && (kinds >= 3 || objects >= 2):
+	case e.fires >= 4 && span >= 10*60*1000 && longest >= span/2:
 	case e.key.kind == "Node" && e.severity == incident.Critical && span >= 2*60*1000:
-	case e.fires >= 2 && longest >= 6*60*1000:
 	case longest >= blip && (e.fires >= 2 || e.severity == incident.Critical || e.alerted()):
 	default:
 		return false

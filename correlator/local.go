@@ -30,6 +30,7 @@ type group struct {
 	linkEnd    millis
 	open       bool
 	solid      bool
+	points     int
 }
 
 // regroup makes the groups of one cluster anew from its tracks.
@@ -479,7 +480,10 @@ func (b *builder) trees() []*group {
 			g.members = append(g.members, e)
 		}
 		g.start, g.end, g.linkEnd = min(g.start, e.start), max(g.end, e.end), max(g.linkEnd, e.linkEnd)
-		g.open, g.solid = g.open || e.open, g.solid || e.solid
+		g.open, g.solid, g.points = g.open || e.open, g.solid || e.solid, g.points+e.points
+	}
+	for _, g := range out { // little by little from several things that depend on each other
+		g.solid = g.solid || len(g.members) >= 2 && g.points >= 7
 	}
 	return out
 }
