@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -117,4 +119,61 @@ func TestSimulatedNodesRunAndFailAsTold(t *testing.T) {
 			t.Errorf("%+v %v", k, err)
 		}
 	})
+}
+
+func TestRealNodeFailsForReal(t *testing.T) {
+	if err := CanRunNodes(); err != nil {
+		t.Skip(err)
+	}
+	c := New(t, "eu-2", Options{})
+	ctx := t.Context()
+	start := time.Now()
+	n, err := c.RealNode(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s ready after %s", n.Name, time.Since(start).Round(time.Millisecond))
+	for name, text := range map[string]string{
+		"good":    RealDeployment("shop", "good", 2, Image("v1")),
+		"missing": RealDeployment("shop", "missing", 1, Image("v9")),
+		"private": RealDeployment("shop", "private", 1, PrivateImage),
+		"leaky":   RealDeployment("shop", "leaky", 1, Image("v1"), "LEAK_MB_PER_SEC=40"),
+		"needy":   RealDeployment("shop", "needy", 1, Image("v1"), "REQUIRE=DATABASE_URL"),
+	} {
+		if err := c.Apply(ctx, text); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	if err := c.WaitReady(ctx, "shop", "good", 2); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("pods ready after %s", time.Since(start).Round(time.Millisecond))
+	for _, tt := range []struct{ name, app, reason, want string }{
+		{"a missing image backs off with the registry's answer", "missing", "ImagePullBackOff", "not found"},
+		{"a private image backs off with the registry's answer", "private", "ImagePullBackOff", "401 Unauthorized"},
+		{"a leak is killed by the kernel", "leaky", "CrashLoopBackOff", "OOMKilled"},
+		{"a missing variable ends the program", "needy", "CrashLoopBackOff", "Error"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pod, err := c.WaitWaiting(ctx, "shop", tt.app, tt.reason)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := pod.Status.ContainerStatuses[0]
+			got := s.State.Waiting.Message
+			if s.LastTerminationState.Terminated != nil {
+				got = s.LastTerminationState.Terminated.Reason
+			}
+			if !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want it to hold %q", got, tt.want)
+			}
+			if tt.app != "needy" {
+				return
+			}
+			raw, err := c.Client.CoreV1().Pods("shop").GetLogs(pod.Name, &corev1.PodLogOptions{Previous: true}).DoRaw(ctx)
+			if err != nil || !strings.Contains(string(raw), "environment variable DATABASE_URL is not set") {
+				t.Errorf("log %q (%v)", raw, err)
+			}
+		})
+	}
 }

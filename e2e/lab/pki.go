@@ -23,17 +23,17 @@ func pki(dir string) error {
 	if err != nil {
 		return err
 	}
-	ca := template("lab-ca")
+	ca := certificate("lab-ca")
 	ca.IsCA, ca.BasicConstraintsValid = true, true
 	ca.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	if err := writeCert(dir, "ca.crt", ca, ca, caKey, caKey); err != nil {
 		return err
 	}
-	api := template("kube-apiserver")
+	api := certificate("kube-apiserver")
 	api.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	api.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	api.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)}
-	client := template("lab-admin")
+	client := certificate("lab-admin")
 	client.Subject.Organization = []string{"system:masters"}
 	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	for name, cert := range map[string]*x509.Certificate{"api": api, "client": client} {
@@ -49,7 +49,7 @@ func pki(dir string) error {
 	return err
 }
 
-func template(name string) *x509.Certificate {
+func certificate(name string) *x509.Certificate {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		panic(err) // crypto/rand does not fail
