@@ -4,29 +4,41 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/tocsin-io/tocsin/incident"
 )
 
 // corpus is the lexical index: pages, their terms by field, and the statistics over them. It is
 // built once and then only read.
 type corpus struct {
-	docs  []*doc
-	vocab map[string]int32
-	posts [][]posting // by term
-	idf   []float32   // by term
-	avg   [fields]float32
-	byKey map[string][]int32 // joint form of a title, file name or alert name → pages
+	docs   []*doc
+	vocab  map[string]int32
+	posts  [][]posting // by term
+	idf    []float32   // by term
+	avg    [fields]float32
+	rarest float32            // idf of a word no page has
+	byKey  map[string][]int32 // joint form of a title, file name or alert name → pages
 }
 
 // doc is one page in the index.
 type doc struct {
 	rb     *Runbook
 	n      int32           // place in corpus.docs
+	group  int32           // the same for pages of one name
 	length [fields]float32 // words by field
 	name   []int32         // distinct terms of title and file name
 	keys   []string        // joint forms of its names
 	secs   []section
 	conds  []condition
+
+	causes    []incident.CauseName // that its name says
+	concepts  conceptSet           // of its name
+	kinds     kindSet              // of its name
+	purpose   float32              // 1: trouble, -1: a procedure
+	alertPage bool
+	stale     bool
 }
 
 // section is the term list of one section, for choosing the section to show.
@@ -50,6 +62,8 @@ type builder struct {
 	*corpus
 	an      *analyzer
 	pending []docTerms // by doc
+
+	causeWords map[incident.CauseName][]string
 }
 
 type docTerms map[int32]*[fields]uint8
@@ -125,7 +139,39 @@ func (b *builder) names(d *doc, dt docTerms) {
 			d.name = append(d.name, id)
 		}
 	}
+	d.describe(all.Words)
+	d.causes = b.causesNamed(all.Words)
+	d.group = d.n
+	for _, k := range d.keys {
+		if first := b.byKey[k][0]; first < d.group {
+			d.group = b.docs[first].group
+		}
+	}
 	b.count(d, dt, inName, &all)
+}
+
+// causesNamed returns the causes all of whose words a name has: "KubeContainerOOMKilled-pod" names
+// OOMKilled.
+func (b *builder) causesNamed(words []string) []incident.CauseName {
+	if b.causeWords == nil {
+		b.causeWords = map[incident.CauseName][]string{}
+		for _, c := range incident.Causes() {
+			var t terms
+			b.an.read(string(c.Name), &t)
+			b.causeWords[c.Name] = t.Words
+		}
+	}
+	var out []incident.CauseName
+	for _, c := range incident.Causes() {
+		all := len(b.causeWords[c.Name]) > 0
+		for _, w := range b.causeWords[c.Name] {
+			all = all && slices.Contains(words, w)
+		}
+		if all {
+			out = append(out, c.Name)
+		}
+	}
+	return out
 }
 
 // jointKey is the form in which names are compared: letters and digits only, lower case.
@@ -222,6 +268,7 @@ func (b *builder) finish() {
 	}
 	b.idf = make([]float32, len(b.posts))
 	total := float64(len(b.docs))
+	b.rarest = float32(math.Log(1 + total/0.5))
 	for id, p := range b.posts {
 		df := float64(len(p))
 		b.idf[id] = float32(math.Log(1 + (total-df+0.5)/(df+0.5)))

@@ -1,154 +1,65 @@
 package runbooks
 
 import (
-	"math"
+	"math/bits"
 	"slices"
-	"strings"
 )
 
-// feature is one number by which a page is ranked, 0 when nothing speaks for it.
+// feature is one number by which a page is ranked, 0 when nothing speaks for it. Which features
+// stay was decided by backward elimination over cross-validated loss: docs/runbooks.md.
 type feature int
 
 const (
-	fName        feature = iota // BM25F of the alert name's words
-	fText                       // BM25F of the text's words
-	fTextName                   // the text's words in title and file name
-	fTextLead                   // the text's words in the lead
-	fPairs                      // adjacent words of the text
-	fMetricWhole                // metric and other joined names, whole
-	fMetricWords                // words of metric names
-	fLabel                      // words of the labels that say what is concerned
-	fExact                      // the alert's name is the page's name
-	fNameShare                  // share of the alert name's words that the page's name has
-	fTitleByName                // share of the page name's words that the alert name has
-	fTitleByAll                 // share of the page name's words that the query has
-	fCover                      // share of the text's words that the page has
-	fTrigram                    // likeness of alert name and page name by letters
-	fSection                    // BM25 of the best section
-	fDense                      // cosine of page and query vectors
+	fName         feature = iota // BM25F of the alert name's words
+	fText                        // BM25F of the text's words
+	fTextName                    // words of text and metrics in title and file name
+	fPairs                       // BM25F of adjacent words
+	fJoined                      // BM25F of identifiers kept whole: metrics, reasons, object names
+	fLabel                       // BM25F of the labels that say what is concerned
+	fExact                       // the alert's name is the page's name
+	fTitle                       // share of the page name's words that the alert name has
+	fSection                     // BM25 of the best section
+	fDense                       // nearness of the best section's vector, 1 for the nearest of all
+	fKind                        // the page's name says the entity's kind (1) or another (-1)
+	fFirst                       // BM25F of the first line's words
+	fConceptLack                 // concepts of the page's name that the query lacks, thirds
+	fConceptFirst                // share of the first line's concepts that the page's name has
+	fMissing                     // idf of the page name's words that the query lacks, tens
+	fStale                       // the path says deprecated, or it is an index page
+	fMessage                     // words for known messages in title and file name
+	fPurpose                     // the page is for trouble (1) or a procedure (-1), by its name
+	fAlertPage                   // its headings are those of a page for an alert
 	features
 )
 
-var featureNames = [features]string{"name", "text", "text in name", "text in lead", "pairs", "joined names", "metric words", "labels", "exact name",
-	"name share", "title by name", "title by all", "cover", "trigrams", "best section", "dense"}
+var featureNames = [features]string{"name", "text", "text in name", "pairs", "joined names", "labels", "exact name", "title", "best section", "dense", "kind",
+	"first line", "concepts lacking", "concepts of first line", "words missing", "stale", "message", "purpose", "alert page"}
 
-// parts of a query.
-const (
-	ofName = iota
-	ofText
-	ofMetric
-	ofLabel
-	queryParts
-)
+// FeatureNames returns the names of Candidate.Features, in order.
+func FeatureNames() []string { return featureNames[:] }
 
-// queryTerms is a query in terms of the vocabulary.
-type queryTerms struct {
-	words   [queryParts]map[int32]float32 // weight by term: square root of its count
-	pairs   map[int32]float32
-	joints  map[int32]bool
-	unknown [queryParts]float32 // idf mass of words no page has, at most
-	keys    []string
-	known   map[int32]bool // any part
-	allText float32        // idf mass of the text's words
+// scores holds the features of all pages for one query: scores[feature][page], and cover, the
+// share of the text's words a page has.
+type scores struct {
+	f     [features][]float32
+	cover []float32
+	title []float32 // share of the page name's words that the query has
 }
-
-// telling are the labels whose values say what is concerned rather than which instance of it.
-var telling = map[string]bool{"job": true, "service": true, "component": true, "namespace": true, "container": true, "kind": true, "reason": true, "type": true,
-	"controller": true, "resource": true, "phase": true, "condition": true, "operation": true, "app": true, "team": true, "tier": true, "statefulset": true,
-	"deployment": true, "daemonset": true, "eviction_signal": true, "state": true, "status": true, "queue": true, "route": true, "stage": true, "cloud": true, "handler": true}
-
-// instanceText blanks the values of labels that name one instance wherever the text repeats them.
-func instanceText(q Query) string {
-	text := q.Text
-	for k, v := range q.Labels {
-		if k != "alertname" && !telling[k] && len(v) >= 4 && strings.ContainsAny(v, "0123456789-./") {
-			text = strings.ReplaceAll(text, v, " ")
-		}
-	}
-	return text
-}
-
-// terms maps the query to the vocabulary. Words no page has count as rare as a word can be: they
-// are what a query has that no page speaks of.
-func (c *corpus) terms(q Query, an *analyzer) *queryTerms {
-	qt := &queryTerms{pairs: map[int32]float32{}, joints: map[int32]bool{}, known: map[int32]bool{}}
-	var t [queryParts]terms
-	for _, n := range q.Names {
-		an.read(n, &t[ofName])
-		qt.keys = append(qt.keys, jointKey(n))
-	}
-	an.read(instanceText(q), &t[ofText])
-	for _, m := range q.Metrics {
-		an.read(m, &t[ofMetric])
-		t[ofMetric].Words = append(t[ofMetric].Words, "")
-	}
-	for _, k := range sortedKeys(q.Labels) {
-		if telling[k] {
-			an.read(q.Labels[k], &t[ofLabel])
-			t[ofLabel].Words = append(t[ofLabel].Words, "")
-		}
-	}
-	rare := float32(math.Log(1 + float64(len(c.docs))/0.5))
-	for p := range t {
-		qt.words[p] = map[int32]float32{}
-		missing := map[string]bool{}
-		prev := ""
-		for _, w := range t[p].Words {
-			if w == "" {
-				prev = ""
-				continue
-			}
-			if id, ok := c.vocab[w]; ok {
-				qt.words[p][id]++
-				qt.known[id] = true
-			} else if !missing[w] {
-				missing[w] = true
-				qt.unknown[p] += rare
-			}
-			if prev != "" && p != ofLabel {
-				if id, ok := c.vocab[prev+" "+w]; ok {
-					qt.pairs[id] = 1
-				}
-			}
-			prev = w
-		}
-		for id, n := range qt.words[p] {
-			qt.words[p][id] = float32(math.Sqrt(float64(n)))
-		}
-		if p != ofLabel {
-			for _, j := range t[p].Joint {
-				if id, ok := c.vocab[j]; ok {
-					qt.joints[id] = true
-				}
-			}
-		}
-	}
-	return qt
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// scores holds the features of all pages for one query: scores[feature][page].
-type scores [features][]float32
 
 func (c *corpus) newScores() *scores {
-	var s scores
-	all := make([]float32, int(features)*len(c.docs))
-	for f := range s {
-		s[f] = all[f*len(c.docs) : (f+1)*len(c.docs)]
+	n := len(c.docs)
+	all := make([]float32, (int(features)+2)*n)
+	s := &scores{}
+	for f := range s.f {
+		s.f[f] = all[f*n : (f+1)*n]
 	}
-	return &s
+	s.cover, s.title = all[int(features)*n:(int(features)+1)*n], all[(int(features)+1)*n:]
+	return s
 }
 
-// saturated is the BM25F contribution of one term in one page, without its idf.
-func (c *corpus) saturated(p *posting, d *doc) float32 {
+// saturated is the BM25F contribution of one term in one page, without its idf, 0..1.
+func (c *corpus) saturated(p *posting) float32 {
+	d := c.docs[p.doc]
 	w := float32(0)
 	for f := range p.tf {
 		if p.tf[f] > 0 {
@@ -159,101 +70,83 @@ func (c *corpus) saturated(p *posting, d *doc) float32 {
 }
 
 // inField is the BM25 contribution of one term in one field.
-func (c *corpus) inField(p *posting, d *doc, f field) float32 {
+func (c *corpus) inField(p *posting, f field) float32 {
 	if p.tf[f] == 0 {
 		return 0
 	}
-	w := float32(p.tf[f]) / (1 - fieldB[f] + fieldB[f]*d.length[f]/c.avg[f])
+	w := float32(p.tf[f]) / (1 - fieldB[f] + fieldB[f]*c.docs[p.doc].length[f]/c.avg[f])
 	return w * 2 / (k1 + w)
 }
 
-// lexical fills the features that come from postings. Each is divided by what a page with every
-// word could reach, so that long and short queries compare.
-func (c *corpus) lexical(qt *queryTerms, s *scores) {
-	var mass [queryParts]float32
-	for p := range qt.words {
-		for _, id := range termIDs(qt.words[p]) {
-			mass[p] += qt.words[p][id] * c.idf[id]
-		}
-		mass[p] += qt.unknown[p] * 0.5
+// bm25f adds the weighted terms to one feature, divided by what a page with all of them could
+// reach plus smooth, so that long and short queries compare.
+func (c *corpus) bm25f(s *scores, f feature, terms map[int32]float32, smooth float32) {
+	mass := smooth
+	ids := termIDs(terms)
+	for _, id := range ids {
+		mass += terms[id] * c.idf[id]
 	}
-	qt.allText = mass[ofText]
-	both := mass[ofText] + mass[ofMetric]
-	for _, id := range termIDs(qt.words[ofName]) {
-		w := qt.words[ofName][id] * c.idf[id] / mass[ofName]
+	for _, id := range ids {
+		w := terms[id] * c.idf[id] / mass
 		for i := range c.posts[id] {
 			p := &c.posts[id][i]
-			s[fName][p.doc] += w * c.saturated(p, c.docs[p.doc])
-			if p.tf[inName] > 0 {
-				s[fNameShare][p.doc] += w
+			s.f[f][p.doc] += w * c.saturated(p)
+		}
+	}
+}
+
+// inNames adds the weighted terms found in page names to one feature.
+func (c *corpus) inNames(s *scores, f feature, terms map[int32]float32, mass float32) {
+	for _, id := range termIDs(terms) {
+		w := terms[id] * c.idf[id] / mass
+		for i := range c.posts[id] {
+			if p := &c.posts[id][i]; p.tf[inName] > 0 {
+				s.f[f][p.doc] += w * c.inField(p, inName)
 			}
 		}
 	}
+}
+
+// lexical fills the features that come from words and names.
+func (c *corpus) lexical(qt *queryTerms, s *scores) {
+	// Half of the unknown words' weight counts against every page: they show that the query is
+	// about something else, but many are mere names of instances.
+	c.bm25f(s, fName, qt.words[ofName], 0.5*qt.unknown[ofName])
+	c.bm25f(s, fText, qt.words[ofText], 0.5*qt.unknown[ofText])
+	c.bm25f(s, fLabel, qt.words[ofLabel], 0.5*qt.unknown[ofLabel])
+	c.bm25f(s, fFirst, qt.first, 3)
+	c.bm25f(s, fPairs, qt.pairs, 10)
+	c.bm25f(s, fJoined, qt.joints, 3)
+	both := c.mass(qt.words[ofText]) + c.mass(qt.words[ofMetric]) + 0.5*(qt.unknown[ofText]+qt.unknown[ofMetric])
+	c.inNames(s, fTextName, qt.words[ofText], both)
+	c.inNames(s, fTextName, qt.words[ofMetric], both)
+	c.inNames(s, fMessage, qt.message, 3+c.mass(qt.message))
+	text := c.mass(qt.words[ofText]) + 0.5*qt.unknown[ofText]
 	for _, id := range termIDs(qt.words[ofText]) {
-		idf := qt.words[ofText][id] * c.idf[id]
-		w := idf / mass[ofText]
+		w := qt.words[ofText][id] * c.idf[id] / text
 		for i := range c.posts[id] {
-			p := &c.posts[id][i]
-			d := c.docs[p.doc]
-			s[fText][p.doc] += w * c.saturated(p, d)
-			s[fCover][p.doc] += w
-			s[fTextName][p.doc] += idf / both * c.inField(p, d, inName)
-			s[fTextLead][p.doc] += idf / both * c.inField(p, d, inLead)
+			s.cover[c.posts[id][i].doc] += w
 		}
 	}
-	for _, id := range termIDs(qt.words[ofMetric]) {
-		idf := qt.words[ofMetric][id] * c.idf[id]
-		w := idf / mass[ofMetric]
-		for i := range c.posts[id] {
-			p := &c.posts[id][i]
-			d := c.docs[p.doc]
-			s[fMetricWords][p.doc] += w * c.saturated(p, d)
-			s[fTextName][p.doc] += idf / both * c.inField(p, d, inName)
-			s[fTextLead][p.doc] += idf / both * c.inField(p, d, inLead)
-		}
-	}
-	for _, id := range termIDs(qt.words[ofLabel]) {
-		w := qt.words[ofLabel][id] * c.idf[id] / mass[ofLabel]
-		for i := range c.posts[id] {
-			p := &c.posts[id][i]
-			s[fLabel][p.doc] += w * c.saturated(p, c.docs[p.doc])
-		}
-	}
-	c.compounds(qt, s)
-	c.titles(qt, s)
+	c.names(qt, s)
 }
 
-// compounds fills the features of word pairs and joined names.
-func (c *corpus) compounds(qt *queryTerms, s *scores) {
-	mass := float32(0)
-	for id := range qt.pairs {
-		mass += c.idf[id]
+func (c *corpus) mass(terms map[int32]float32) float32 {
+	sum := float32(0)
+	for _, id := range termIDs(terms) {
+		sum += terms[id] * c.idf[id]
 	}
-	for _, id := range termIDs(qt.pairs) {
-		for i := range c.posts[id] {
-			p := &c.posts[id][i]
-			s[fPairs][p.doc] += c.idf[id] / (mass + 10) * c.saturated(p, c.docs[p.doc])
-		}
-	}
-	mass = 0
-	for id := range qt.joints {
-		mass += c.idf[id]
-	}
-	for _, id := range termIDs(qt.joints) {
-		for i := range c.posts[id] {
-			p := &c.posts[id][i]
-			s[fMetricWhole][p.doc] += c.idf[id] / (mass + 3) * c.saturated(p, c.docs[p.doc])
-		}
-	}
+	return sum
 }
 
-// titles fills the features that compare names.
-func (c *corpus) titles(qt *queryTerms, s *scores) {
+// names fills the features that compare what the query and the page are about.
+func (c *corpus) names(qt *queryTerms, s *scores) {
 	for _, k := range qt.keys {
 		for _, n := range c.byKey[k] {
-			s[fExact][n] = 1
+			s.f[fExact][n] = 1
 		}
 	}
+	first := float32(bits.OnesCount64(uint64(qt.firstConcepts)))
 	for n, d := range c.docs {
 		all, byAll, byName := float32(0), float32(0), float32(0)
 		for _, id := range d.name {
@@ -266,16 +159,30 @@ func (c *corpus) titles(qt *queryTerms, s *scores) {
 			}
 		}
 		if all > 0 {
-			s[fTitleByAll][n], s[fTitleByName][n] = byAll/all, byName/all
+			s.f[fTitle][n], s.title[n] = byName/all, byAll/all
 		}
-		for _, k := range qt.keys {
-			for _, dk := range d.keys {
-				s[fTrigram][n] = max(s[fTrigram][n], trigramLikeness(k, dk))
+		s.f[fMissing][n] = (all - byAll) / 10
+		s.f[fConceptLack][n] = float32(bits.OnesCount64(uint64(d.concepts&^qt.concepts))) / 3
+		if first > 0 {
+			s.f[fConceptFirst][n] = float32(bits.OnesCount64(uint64(d.concepts&qt.firstConcepts))) / first
+		}
+		if d.kinds != 0 && qt.kinds != 0 {
+			s.f[fKind][n] = -1
+			if d.kinds&qt.kinds != 0 {
+				s.f[fKind][n] = 1
 			}
+		}
+		s.f[fPurpose][n] = d.purpose
+		if d.alertPage {
+			s.f[fAlertPage][n] = 1
+		}
+		if d.stale {
+			s.f[fStale][n] = 1
 		}
 	}
 }
 
+// termIDs returns the keys in order, so that sums do not depend on the order of a map.
 func termIDs[V any](m map[int32]V) []int32 {
 	out := make([]int32, 0, len(m))
 	for id := range m {
@@ -286,49 +193,21 @@ func termIDs[V any](m map[int32]V) []int32 {
 }
 
 // trigramLikeness is the Dice coefficient of the letter trigrams of two names, 0..1.
-func trigramLikeness(a, b string) float32 {
+func trigramLikeness(a, b string) float64 {
 	if len(a) < 3 || len(b) < 3 {
 		return 0
 	}
 	set := make(map[string]bool, len(a))
 	for i := 0; i+3 <= len(a); i++ {
-		set[a[i:i+3]] = true
+		set[a[i:i+3]] = false
 	}
 	n, common := 0, 0
-	seen := make(map[string]bool, len(b))
 	for i := 0; i+3 <= len(b); i++ {
-		g := b[i : i+3]
-		if seen[g] {
-			continue
-		}
-		seen[g] = true
 		n++
-		if set[g] {
+		if seen, ok := set[b[i:i+3]]; ok && !seen {
+			set[b[i:i+3]] = true
 			common++
 		}
 	}
-	return 2 * float32(common) / float32(len(set)+n)
-}
-
-// FeatureNames returns the names of Candidate.Features, in order.
-func FeatureNames() []string { return featureNames[:] }
-
-// Candidate is a page with the features it was ranked by, for evaluation.
-type Candidate struct {
-	Path     string
-	Features []float64
-	Score    float64
-}
-
-// Candidates returns the ranked shortlist of q with its features, before preconditions.
-func (x *Index) Candidates(q Query) []Candidate {
-	an := x.ans.Get().(*analyzer)
-	defer x.ans.Put(an)
-	c := x.corpus()
-	list := c.candidates(c.terms(q, an))
-	out := make([]Candidate, len(list))
-	for i := range list {
-		out[i] = Candidate{list[i].doc.rb.Path, list[i].f[:], list[i].score}
-	}
-	return out
+	return 2 * float64(common) / float64(len(set)+n)
 }

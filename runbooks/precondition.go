@@ -37,6 +37,7 @@ func compileConditions(f Front) []condition {
 // apply; support lists what speaks for it; open what could not be told.
 type judgement struct {
 	against, support, open []string
+	expired                bool
 }
 
 // judge checks a page's front matter against the facts. A condition that fails to evaluate does
@@ -66,6 +67,7 @@ func (d *doc) judge(ctx context.Context, f *Facts, facts map[string]any, now tim
 		j.condition(ctx, c, facts)
 	}
 	if !front.Expires.IsZero() && now.After(front.Expires) {
+		j.expired = true
 		j.open = append(j.open, "expired on "+front.Expires.Format(time.DateOnly))
 	}
 	return j

@@ -4,11 +4,12 @@ import (
 	"slices"
 )
 
-// weights of the features in the ranking, fitted with `go run ./runbooks/eval -fit`
-// (listwise logistic loss, L2); see docs/runbooks.md.
-var weights = [features]float64{
-	fName: 1, fText: 6, fTextName: 1, fTextLead: 1, fPairs: 2, fMetricWhole: 2, fMetricWords: 2, fLabel: 0.5, fExact: 4, fNameShare: 1,
-	fTitleByName: 1, fTitleByAll: 2, fCover: 1, fTrigram: 2, fSection: 0, fDense: 0,
+// weights of the features in the ranking, without ([0]) and with ([1]) an alert name in the
+// query. Fitted with `go run ./runbooks/eval -fit` (listwise logistic loss, L2); see
+// docs/runbooks.md.
+var weights = [2][features]float64{
+	{0.00, 2.98, 2.46, 2.45, 3.75, 2.64, 0.00, 0.00, 3.82, 3.72, 1.25, 3.55, -2.42, 2.41, -2.68, -1.48, 3.95, 0.12, 1.29},
+	{3.98, 1.74, 2.24, 2.04, 2.81, 1.62, 2.31, 2.63, 1.18, 1.44, 0.00, 1.40, -1.18, 0.02, -1.61, -0.78, 0.75, 1.11, 0.26},
 }
 
 // shortlist is how many pages get the costlier features and the final order.
@@ -19,41 +20,54 @@ type candidate struct {
 	doc   *doc
 	f     [features]float64
 	score float64
-	best  int // section shown
+	best  int     // section shown
+	cover float64 // share of the text's words it has
+	title float64 // share of its name's words that the query has
+	like  float64 // likeness of alert name and page name, for the shortlist
 	j     judgement
 }
 
-func score(f *[features]float64) float64 {
+func score(f *[features]float64, w *[features]float64) float64 {
 	sum := 0.0
-	for i, w := range weights {
+	for i, w := range w {
 		sum += w * f[i]
 	}
 	return sum
 }
 
-// candidates returns the best pages by their lexical features, best first, at most shortlist.
-func (c *corpus) candidates(qt *queryTerms) []candidate {
+// candidates returns the best pages, best first, at most shortlist. dense is the nearness of
+// each page's best section (0: none of its sections is near); nil: no vectors.
+func (c *corpus) candidates(qt *queryTerms, dense []float32) []candidate {
+	w := &weights[0]
+	if len(qt.keys) > 0 {
+		w = &weights[1]
+	}
 	s := c.newScores()
 	c.lexical(qt, s)
+	copy(s.f[fDense], dense)
 	all := make([]candidate, 0, 256)
 	for n, d := range c.docs {
-		if s[fText][n] == 0 && s[fName][n] == 0 && s[fMetricWords][n] == 0 && s[fExact][n] == 0 && s[fTrigram][n] < 0.3 {
+		if s.f[fText][n] == 0 && s.f[fName][n] == 0 && s.f[fTextName][n] == 0 && s.f[fJoined][n] == 0 && s.f[fExact][n] == 0 && s.f[fDense][n] == 0 {
 			continue
 		}
-		cand := candidate{doc: d}
-		for f := range s {
-			cand.f[f] = float64(s[f][n])
+		cand := candidate{doc: d, cover: float64(s.cover[n]), title: float64(s.title[n])}
+		for f := range s.f {
+			cand.f[f] = float64(s.f[f][n])
 		}
-		cand.score = score(&cand.f)
+		cand.score = score(&cand.f, w)
 		all = append(all, cand)
 	}
 	sortCandidates(all)
-	if len(all) > shortlist {
-		all = all[:shortlist]
-	}
+	all = all[:min(len(all), shortlist)]
+	mass := c.mass(qt.words[ofText]) + 1
 	for i := range all {
-		c.sections(qt, &all[i])
-		all[i].score = score(&all[i].f)
+		c.sections(qt, &all[i], mass)
+		all[i].score = score(&all[i].f, w)
+		for _, k := range qt.keys {
+			for _, dk := range all[i].doc.keys {
+				all[i].like = max(all[i].like, trigramLikeness(k, dk))
+			}
+		}
 	}
 	sortCandidates(all)
 	return all
@@ -71,23 +85,27 @@ func sortCandidates(list []candidate) {
 	})
 }
 
-// sections chooses the section to show and fills the feature of the best section.
-func (c *corpus) sections(qt *queryTerms, cand *candidate) {
+// sections chooses the section to show and fills the feature of the best section. mass is the
+// weight of the text's words.
+func (c *corpus) sections(qt *queryTerms, cand *candidate, mass float32) {
 	for i := range cand.doc.secs {
 		sec := &cand.doc.secs[i]
 		sum := float32(0)
 		for _, tc := range sec.terms {
-			w, ok := qt.words[ofText][tc.term]
-			if m, also := qt.words[ofMetric][tc.term]; also {
-				w, ok = w+m, true
-			}
-			if ok {
+			if w := qt.words[ofText][tc.term] + qt.words[ofMetric][tc.term]; w > 0 {
 				tf := float32(tc.n) / (0.3 + 0.7*sec.words/120)
 				sum += w * c.idf[tc.term] * tf / (k1 + tf)
 			}
 		}
-		if v := float64(sum / (qt.allText + 1)); v > cand.f[fSection] {
+		if v := float64(sum / mass); v > cand.f[fSection] {
 			cand.f[fSection], cand.best = v, i
 		}
 	}
+}
+
+// Candidate is a page with the features it was ranked by, for evaluation.
+type Candidate struct {
+	Path     string
+	Features []float64
+	Score    float64
 }

@@ -218,7 +218,7 @@ please see check eg ie http https www com org io md html svc cluster local examp
 		m[w] = true
 	}
 	// These say what is wrong and stay: "down", "not", "no", "out", "over", "under", "without".
-	for _, w := range []string{"down", "no", "not", "out", "over", "under", "without", "cluster", "local", "need"} {
+	for _, w := range []string{"down", "no", "not", "out", "over", "under", "without", "cluster", "local", "need", "too", "above", "below", "few", "more", "before", "once"} {
 		delete(m, w)
 	}
 	return m
