@@ -1,0 +1,42 @@
+// Command tocsin finds out what is wrong in many Kubernetes clusters, groups it into one incident
+// per cause, and repairs it after approval. See README.md.
+//
+// This package holds flags, help texts, signal handling and exit codes; the commands' work is in
+// internal/app. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused (denied or stale).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/tocsin-io/tocsin/incident"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tocsin: "+err.Error())
+		os.Exit(exitCode(err))
+	}
+}
+
+func exitCode(err error) int {
+	switch {
+	case errors.Is(err, incident.ErrDenied), errors.Is(err, incident.ErrStale):
+		return 3
+	case errors.As(err, new(usageError)):
+		return 2
+	}
+	return 1
+}
+
+// usageError marks wrong flags and arguments.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }

@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/tocsin-io/tocsin/incident"
+	"github.com/tocsin-io/tocsin/runbooks"
+	"github.com/tocsin-io/tocsin/runbooks/library"
+)
+
+// pages finds runbooks in the built-in library and the configured folders.
+type pages struct{ index *runbooks.Index }
+
+// loadRunbooks reads the library and the folders; a page that cannot be taken is a problem, a
+// folder that cannot be read an error.
+func loadRunbooks(ctx context.Context, dirs []string) ([]runbooks.Runbook, []runbooks.Problem, error) {
+	all, problems, err := loadLibrary(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range dirs {
+		more, probs, err := runbooks.LoadDir(ctx, d)
+		if err != nil {
+			return nil, nil, fmt.Errorf("runbook folder %s: %w", d, err)
+		}
+		// A page of the operator's own comes before one of the library with the same path.
+		all = slices.DeleteFunc(all, func(r runbooks.Runbook) bool {
+			return slices.ContainsFunc(more, func(m runbooks.Runbook) bool { return m.Path == r.Path })
+		})
+		all, problems = append(all, more...), append(problems, probs...)
+	}
+	return all, problems, nil
+}
+
+func loadLibrary(ctx context.Context) ([]runbooks.Runbook, []runbooks.Problem, error) {
+	var root fs.FS = library.FS
+	all, problems, err := runbooks.Load(ctx, root)
+	if err != nil {
+		return nil, nil, fmt.Errorf("built-in runbooks: %w", err)
+	}
+	return all, problems, nil
+}
+
+// Find implements analyzer.Runbooks.
+func (p pages) Find(ctx context.Context, inc incident.Incident, hyps []incident.Hypothesis) ([]incident.RunbookHit, string, error) {
+	res, err := p.index.Search(ctx, runbooks.QueryOf(inc, hyps))
+	if err != nil {
+		return nil, "", err
+	}
+	hits := res.Hits
+	if !res.Confident {
+		return nil, res.Degraded, nil // no page is better than a wrong one at 3 a.m.
+	}
+	return hits[:min(len(hits), 3)], res.Degraded, nil
+}
