@@ -33,6 +33,7 @@ type Result struct {
 // call concurrently with others on the same state.
 func Analyze(st *cluster.State) Result {
 	c := newScan(st)
+	c.look()
 	for _, d := range detectors() {
 		d.run(c)
 	}

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/tocsin-io/tocsin/cluster"
 	"github.com/tocsin-io/tocsin/incident"
 )
@@ -15,6 +17,15 @@ type scan struct {
 	*cluster.State
 	symptoms []*symptom
 	suspects []*suspect
+
+	logFacts  []*logFact                     // nil: not read
+	factsOf   map[incident.Entity][]*logFact // by owner
+	broken    []trouble                      // nil: not looked for
+	crashed   []crash                        // nil: not looked for
+	wants     []need                         // nil: not looked for
+	wantsOf   map[incident.Entity][]need
+	reached   map[incident.Entity]map[incident.Entity]bool
+	repellers []*corev1.Pod // placed pods with a required anti-affinity; nil: not looked for
 }
 
 // symptom is something observed to be wrong, before anybody asks why.
@@ -42,6 +53,7 @@ type suspect struct {
 	ev        []incident.Evidence
 	props     []incident.Proposal
 	miss      []string
+	weight    float64 // of the symptoms it accounts for
 }
 
 // blame records that cause is suspected of object and returns the suspect, to which the detector
@@ -155,4 +167,6 @@ func contains(es []incident.Entity, e incident.Entity) bool {
 	return false
 }
 
-func newScan(st *cluster.State) *scan { return &scan{State: st} }
+func newScan(st *cluster.State) *scan {
+	return &scan{State: st, reached: map[incident.Entity]map[incident.Entity]bool{}}
+}

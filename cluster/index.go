@@ -165,3 +165,17 @@ func (s *State) Gaps() []string { return s.gaps }
 func EntityOf(kind string, o metav1.Object) incident.Entity {
 	return incident.Entity{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName(), UID: string(o.GetUID())}
 }
+
+// SeesIn reports whether an object of a namespace that the state does not hold is really absent:
+// the source was seen in whole and the state holds something of that namespace, or knows that the
+// namespace does not exist.
+func (s *State) SeesIn(source, namespace string) bool {
+	if !s.Sees(source) {
+		return false
+	}
+	if len(s.Pods.In(namespace))+len(s.Services.In(namespace))+len(s.Deployments.In(namespace))+len(s.ConfigMaps.In(namespace)) > 0 {
+		return true
+	}
+	_, ok := s.Namespaces.Get("", namespace)
+	return !ok && s.Sees("objects/namespaces")
+}

@@ -1,0 +1,491 @@
+package causes
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/tocsin-io/tocsin/cluster"
+	"github.com/tocsin-io/tocsin/incident"
+)
+
+// outOfMemory names containers that the kernel killed for their memory.
+func outOfMemory(c *scan) {
+	for _, w := range c.Workloads() {
+		for _, p := range live(w) {
+			for _, ct := range containersOf(p) {
+				e := ct.ended()
+				if e == nil || e.Reason != "OOMKilled" {
+					continue
+				}
+				t := trouble{container: ct, workload: w, reason: "OOMKilled", message: e.Message, at: e.FinishedAt.Time, source: "objects/pods"}
+				score := 0.95
+				if ct.ready() && c.age(t.at) > 30*time.Minute {
+					score = 0.6
+				}
+				c.oom(t, score, "")
+			}
+		}
+	}
+}
+
+func (c *scan) oom(t trouble, score float64, message string) {
+	limit := t.Spec.Resources.Limits[corev1.ResourceMemory]
+	s := t.cite(c.blame("OOMKilled", t.workload.Entity, score, "%s: container %s needs more than its memory limit (%s)", t.workload.Entity, t.Spec.Name, limit.String()))
+	if message != "" {
+		s.quote(t.source, podEntity(t.Pod), message, t.at)
+	}
+	expected := "more than the process needs"
+	if rs := previous(t.workload); rs != nil {
+		for _, ct := range rs.Spec.Template.Spec.Containers {
+			if q := ct.Resources.Limits[corev1.ResourceMemory]; ct.Name == t.Spec.Name && q.Cmp(limit) > 0 {
+				expected = q.String() + " (the revision before)"
+				c.rollback(s, t.workload)
+			}
+		}
+	}
+	s.see("objects/"+plural(t.workload.Entity.Kind), t.workload.Entity, t.path("resources.limits.memory"), limit.String(), expected)
+	if t.reason == "OOMKilled" && t.ready() && c.age(t.at) > 30*time.Minute {
+		s.level(incident.Warning)
+	}
+	if limit.Sign() <= 0 {
+		s.step(t.workload.Entity, "Give container %s of %s a memory request that fits its use", t.Spec.Name, t.workload.Entity)
+		return
+	}
+	more := c.betterLimit(t, limit)
+	params := []string{incident.ParamContainer, t.Spec.Name, "limits.memory", more.String()}
+	s.propose(incident.PatchResources, t.workload.Entity, "raise the memory limit of container "+t.Spec.Name+" from "+limit.String()+" to "+more.String(), params...)
+}
+
+// betterLimit returns twice the limit, or what the kernel's minimum and the highest observed use
+// with a quarter on top demand, whichever is more.
+func (c *scan) betterLimit(t trouble, limit resource.Quantity) resource.Quantity {
+	n := max(limit.Value()*2, 64<<20)
+	for _, s := range c.Series {
+		if s.Object.Kind == "Pod" && s.Object.Name == t.Pod.Name && strings.Contains(s.Name, "mem") {
+			for _, p := range s.Points {
+				n = max(n, int64(p.Value*1.25))
+			}
+		}
+	}
+	n = (n + (1<<20 - 1)) &^ (1<<20 - 1)
+	return *resource.NewQuantity(n, resource.BinarySI)
+}
+
+// evicted names nodes that evict and pods that outgrow their ephemeral storage.
+func evicted(c *scan) {
+	for _, p := range c.Pods.All() {
+		if p.Status.Reason != "Evicted" && p.Status.Reason != "Preempting" {
+			continue
+		}
+		m, e := p.Status.Message, podEntity(p)
+		at := p.CreationTimestamp.Time
+		if ev := c.lastWarning(e, "Evicted"); ev != nil {
+			m, at = or(m, ev.Message), cluster.EventTime(ev)
+		}
+		if c.age(at) > 24*time.Hour {
+			continue
+		}
+		w := c.owner(p)
+		switch {
+		case has(m, "ephemeral local storage usage exceeds", "exceeded its local ephemeral storage limit", "usage of emptydir volume"):
+			s := c.blame("EphemeralStorageExceeded", w, 0.95, "%s writes more to ephemeral storage than it may: %s", w, m)
+			s.quote("objects/pods", e, m, at).explain(w, "").explain(e, "").relate(e, nodeEntity(p.Spec.NodeName)).first(at)
+			s.step(w, "Raise the ephemeral-storage limit of %s or let it write to a volume", w)
+		case has(m, "low on resource", "node had condition", "diskpressure", "memorypressure", "pidpressure"):
+			n := nodeEntity(p.Spec.NodeName)
+			s := c.blame("EvictedByNodePressure", n, 0.92, "node %s evicts pods: %s", n.Name, m)
+			s.quote("objects/pods", e, m, at).explain(w, "").explain(e, "").explain(n, "").relate(w, e).first(at)
+			s.propose(incident.CordonNode, n, "keep new pods off node "+n.Name)
+			s.step(n, "See what uses up node %s; pods without requests or far above them go first", n.Name)
+		}
+	}
+}
+
+// crash is a container that ends by itself again and again, with what it said last.
+type crash struct {
+	trouble
+	exit  int32
+	facts []*logFact
+}
+
+// crashes returns the containers that crash, with their log facts; init containers too.
+func (c *scan) crashes() []crash {
+	if c.crashed != nil {
+		return c.crashed
+	}
+	c.crashed = []crash{}
+	for _, t := range c.brokenContainers() {
+		if t.reason != "CrashLoopBackOff" && t.reason != "Error" && t.reason != "Completed" && !(t.ended() != nil && t.ended().ExitCode != 0) {
+			continue
+		}
+		if t.reason == "OOMKilled" || proxyContainer(t.Spec.Name) {
+			continue
+		}
+		if t.ready() && c.age(t.at) > 30*time.Minute {
+			continue // it recovered long ago
+		}
+		k := crash{trouble: t}
+		if e := t.ended(); e != nil {
+			k.exit = e.ExitCode
+		}
+		c.facts()
+		for _, f := range c.factsOf[t.workload.Entity.Key()] {
+			if f.container == t.Spec.Name {
+				k.facts = append(k.facts, f)
+			}
+		}
+		c.crashed = append(c.crashed, k)
+	}
+	return c.crashed
+}
+
+// of returns the crash's facts of the given classes, those among the last lines first.
+func (k crash) of(classes ...logClass) []*logFact {
+	var out []*logFact
+	for _, last := range []bool{true, false} {
+		for _, f := range k.facts {
+			if f.last == last && slices.Contains(classes, f.class) {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+// crashLogs names crashes that their own logs explain.
+func crashLogs(c *scan) {
+	for _, k := range c.crashes() {
+		w := k.workload.Entity
+		if fs := k.of(logInUse); len(fs) > 0 {
+			c.portConflict(k, fs[0])
+			continue
+		}
+		if fs := k.of(logExecFormat); len(fs) > 0 {
+			s := k.citeLog(c.blame("ImagePlatformMismatch", w, 0.95, "%s: image %s is built for another platform than its node", w, k.Spec.Image), fs[0])
+			c.seePlatform(s, k.trouble)
+			c.imageFix(s, "ImagePlatformMismatch", k.trouble)
+			continue
+		}
+		if fs := k.of(logCertExpired); len(fs) > 0 {
+			s := k.citeLog(c.blame("CertificateExpired", w, 0.85, "%s: a certificate it uses has expired", w), fs[0])
+			s.step(w, "Renew the certificate that %s uses", w)
+		}
+		if fs := k.of(logOOM); len(fs) > 0 {
+			s := k.citeLog(c.blame("OOMKilled", w, 0.7, "%s: its process runs out of memory", w), fs[0])
+			limit := k.Spec.Resources.Limits[corev1.ResourceMemory]
+			if limit.Sign() > 0 {
+				more := c.betterLimit(k.trouble, limit)
+				s.propose(incident.PatchResources, w, "raise the memory limit of container "+k.Spec.Name+" to "+more.String(), incident.ParamContainer, k.Spec.Name, "limits.memory", more.String())
+			}
+		}
+		c.crashFiles(k)
+		c.crashEnv(k)
+		c.crashCommand(k)
+		c.crashPlain(k)
+	}
+}
+
+// citeLog adds the container's state and the line that explains it.
+func (k crash) citeLog(s *suspect, f *logFact) *suspect {
+	k.cite(s)
+	return s.quote("logs", f.pod, f.text, time.Time{})
+}
+
+func (c *scan) portConflict(k crash, f *logFact) {
+	w := k.workload.Entity
+	running := 0
+	for _, ct := range containersOf(k.Pod) {
+		if !ct.Init || ct.sidecar() {
+			running++
+		}
+	}
+	if k.Pod.Spec.HostNetwork {
+		s := k.citeLog(c.blame("HostPortConflict", w, 0.85, "%s: port %s is taken on node %s, whose network it uses", w, f.port, k.Pod.Spec.NodeName), f)
+		s.relate(nodeEntity(k.Pod.Spec.NodeName)).step(w, "Give %s another port or find what listens on it on node %s", w, k.Pod.Spec.NodeName)
+		return
+	}
+	if running < 2 {
+		return // nothing else in the pod could hold the port: the process is at odds with itself
+	}
+	s := k.citeLog(c.blame("ContainerPortConflict", w, 0.95, "%s: container %s wants port %s, which another container of the pod holds", w, k.Spec.Name, f.port), f)
+	for _, ct := range containersOf(k.Pod) {
+		for i, p := range ct.Spec.Ports {
+			if strconv.Itoa(int(p.ContainerPort)) == f.port || f.port == "" {
+				s.see("objects/pods", podEntity(k.Pod), ct.Path+".ports["+itoa(i)+"].containerPort", ct.Spec.Name+": "+strconv.Itoa(int(p.ContainerPort)), "a port of its own for each container")
+			}
+		}
+	}
+	c.rollback(s, k.workload)
+	s.step(w, "Give the containers of %s ports of their own", w)
+}
+
+var pathInLine = regexp.MustCompile(`(/[A-Za-z0-9_.\-]+)+`)
+
+// crashFiles names volumes that a process may not use or that are full.
+func (c *scan) crashFiles(k crash) {
+	w := k.workload.Entity
+	if fs := k.of(logNoSpace); len(fs) > 0 {
+		c.noSpace(k.trouble, fs[0])
+	}
+	fs := k.of(logPermission)
+	if len(fs) == 0 {
+		return
+	}
+	f := fs[0]
+	paths := pathInLine.FindAllString(f.text, 6)
+	mount := ""
+	for _, m := range k.Spec.VolumeMounts {
+		if strings.HasPrefix(m.MountPath, "/var/run/secrets/") {
+			continue
+		}
+		if mount == "" || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, m.MountPath) }) {
+			mount = m.MountPath
+		}
+	}
+	score := 0.9
+	if !slices.ContainsFunc(paths, func(p string) bool { return mount != "" && strings.HasPrefix(p, mount) }) {
+		score = 0.82 // a relative path, or one the image makes a link of
+	}
+	if mount == "" {
+		if has(f.text, "read-only file system", "erofs") || k.Spec.SecurityContext != nil && k.Spec.SecurityContext.ReadOnlyRootFilesystem != nil && *k.Spec.SecurityContext.ReadOnlyRootFilesystem || has(f.text, "bind", "listen", "operation not permitted", "setuid", "chown") {
+			s := k.citeLog(c.blame("SecurityContextInvalid", w, 0.82, "%s: container %s is not permitted what it needs: %s", w, k.Spec.Name, f.text), f)
+			s.see("objects/"+plural(w.Kind), w, k.path("securityContext"), describeSecurity(k.trouble), "one that permits what the image does")
+			c.rollback(s, k.workload)
+			s.step(w, "Correct the security context of container %s in %s", k.Spec.Name, w)
+		}
+		return
+	}
+	s := k.citeLog(c.blame("VolumeMountPermissionDenied", w, score, "%s: container %s may not use its volume at %s", w, k.Spec.Name, mount), f)
+	s.see("objects/"+plural(w.Kind), w, k.path("volumeMounts"), mount, "a path that the process's user may write")
+	c.rollback(s, k.workload)
+	s.step(w, "Set fsGroup or correct the owner of the volume at %s for %s", mount, w)
+}
+
+// noSpace blames the claim or ephemeral storage behind a full path.
+func (c *scan) noSpace(t trouble, f *logFact) {
+	w := t.workload.Entity
+	for _, m := range t.Spec.VolumeMounts {
+		for _, v := range t.Pod.Spec.Volumes {
+			if v.Name != m.Name || v.PersistentVolumeClaim == nil {
+				continue
+			}
+			e := incident.Entity{Kind: "PersistentVolumeClaim", Namespace: t.Pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName}
+			s := c.blame("VolumeFull", e, 0.9, "claim %s has no space left; %s writes to it", e, w)
+			s.quote("logs", f.pod, f.text, time.Time{}).explain(w, "").explain(podEntity(t.Pod), "").relate(w, podEntity(t.Pod))
+			c.expand(s, e)
+			return
+		}
+	}
+}
+
+// expand proposes half as much again for a claim whose class allows it.
+func (c *scan) expand(s *suspect, e incident.Entity) {
+	pvc, ok := c.Claims.Get(e.Namespace, e.Name)
+	if !ok {
+		return
+	}
+	size := pvc.Spec.Resources.Requests[corev1.ResourceStorage]
+	s.see("objects/persistentvolumeclaims", e, "spec.resources.requests.storage", size.String(), "more than the data needs")
+	more := resource.NewQuantity((size.Value()*3/2+(1<<30-1))/(1<<30)*(1<<30), resource.BinarySI)
+	if sc := c.classOf(pvc); sc != nil && sc.AllowVolumeExpansion != nil && *sc.AllowVolumeExpansion {
+		s.propose(incident.ExpandPVC, e, "grow claim "+e.Name+" from "+size.String()+" to "+more.String(), incident.ParamSize, more.String())
+		return
+	}
+	s.step(e, "Free space on claim %s; its storage class does not allow it to grow", e)
+}
+
+var variable = regexp.MustCompile(`\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]{4,})\b|\$\{([A-Za-z_][\w.]*)`)
+
+// crashEnv names processes that miss a variable.
+func (c *scan) crashEnv(k crash) {
+	w := k.workload.Entity
+	for _, f := range k.of(logEnvMissing) {
+		for _, m := range variable.FindAllStringSubmatch(f.text, 6) {
+			name := or(m[1], m[2])
+			if name == "ERROR" || name == "FATAL" || name == "WARN" || name == "INFO" || name == "DEBUG" || name == "PANIC" {
+				continue
+			}
+			value, set := c.envValue(k.workload, k.Spec, strings.ToUpper(strings.ReplaceAll(name, ".", "_")))
+			if set && value != "" {
+				continue
+			}
+			s := k.citeLog(c.blame("EnvironmentVariableMissing", w, 0.9, "%s ends because variable %s is missing", w, name), f)
+			s.see("objects/"+plural(w.Kind), w, k.path("env"), "no "+name, name+" set")
+			if rs := previous(k.workload); rs != nil {
+				c.rollback(s, k.workload)
+			}
+			s.step(w, "Set %s in container %s of %s", name, k.Spec.Name, w)
+			return
+		}
+	}
+}
+
+// envValue returns the value of a variable and whether it is set at all (by reference: "?").
+func (c *scan) envValue(w *cluster.Workload, ct *corev1.Container, name string) (string, bool) {
+	for _, e := range ct.Env {
+		if strings.ToUpper(e.Name) == name {
+			if e.ValueFrom != nil {
+				return "?", true
+			}
+			return e.Value, true
+		}
+	}
+	for _, e := range ct.EnvFrom {
+		kind, ref := "ConfigMap", ""
+		if e.ConfigMapRef != nil {
+			ref = e.ConfigMapRef.Name
+		} else if e.SecretRef != nil {
+			kind, ref = "Secret", e.SecretRef.Name
+		}
+		if slices.ContainsFunc(c.keysOf(kind, w.Entity.Namespace, ref), func(k string) bool { return strings.ToUpper(e.Prefix+k) == name }) {
+			return "?", true
+		}
+	}
+	return "", false
+}
+
+// crashCommand names commands that a shell or interpreter cannot find.
+func (c *scan) crashCommand(k crash) {
+	w := k.workload.Entity
+	fs := k.of(logFileMissing)
+	notFound := k.exit == 127 || k.exit == 126
+	for _, f := range k.facts {
+		notFound = notFound || has(f.text, "can't open file", "cannot find module", "unable to access jarfile", "could not find or load main class")
+	}
+	if !notFound {
+		return
+	}
+	s := k.cite(c.blame("InvalidCommand", w, 0.85, "%s: the command of container %s names a program that the image lacks (exit code %d)", w, k.Spec.Name, k.exit))
+	s.see("objects/"+plural(w.Kind), w, k.path("command"), strings.Join(append(slices.Clone(k.Spec.Command), k.Spec.Args...), " "), "a program that the image has")
+	if len(fs) > 0 {
+		s.quote("logs", fs[0].pod, fs[0].text, time.Time{})
+	}
+	c.quoteEnd(s, k.trouble)
+	c.rollback(s, k.workload)
+	s.step(w, "Correct command and args of container %s in %s", k.Spec.Name, w)
+}
+
+// crashPlain names a crash that nothing narrower explains, and a bad rollout where the revision
+// before was well.
+func (c *scan) crashPlain(k crash) {
+	w := k.workload
+	if k.Init && !k.sidecar() {
+		return
+	}
+	if w.Entity.Kind == "Job" || w.Entity.Kind == "CronJob" {
+		return
+	}
+	if k.ready() && c.age(k.at) > 10*time.Minute && k.restarts() < 5 {
+		return
+	}
+	score := 0.7
+	if k.ready() {
+		score = 0.45
+	}
+	s := k.cite(c.blame("ApplicationCrash", w.Entity, score, "%s: container %s ends by itself with exit code %d", w.Entity, k.Spec.Name, k.exit))
+	c.quoteEnd(s, k.trouble)
+	s.step(w.Entity, "See the last lines of container %s of %s", k.Spec.Name, w.Entity)
+	if rs := previous(w); rs != nil && c.changedJustBefore(w) {
+		b := k.cite(c.blame("BadRollout", w.Entity, 0.75, "%s fails since its last change of template; revision %d was well", w.Entity, cluster.Revision(rs)))
+		b.relate(cluster.EntityOf("ReplicaSet", w.ReplicaSets[0]))
+		c.quoteEnd(b, k.trouble)
+		c.seeChange(b, w)
+		c.rollback(b, w)
+	}
+}
+
+// changedJustBefore reports whether the workload's newest revision is recent and its older one
+// still has ready pods or was in use until then.
+func (c *scan) changedJustBefore(w *cluster.Workload) bool {
+	newest := w.ReplicaSets[0]
+	for _, rs := range w.ReplicaSets[1:] {
+		if rs.Status.ReadyReplicas > 0 {
+			return true
+		}
+	}
+	return c.age(newest.CreationTimestamp.Time) < time.Hour && newest.CreationTimestamp.Sub(w.ReplicaSets[1].CreationTimestamp.Time) > time.Minute
+}
+
+// seeChange cites what the newest revision changed: images, variables, commands.
+func (c *scan) seeChange(s *suspect, w *cluster.Workload) {
+	rs := previous(w)
+	if rs == nil {
+		return
+	}
+	old := map[string]corev1.Container{}
+	for _, ct := range rs.Spec.Template.Spec.Containers {
+		old[ct.Name] = ct
+	}
+	for i, ct := range w.ReplicaSets[0].Spec.Template.Spec.Containers {
+		if o, ok := old[ct.Name]; ok && o.Image != ct.Image {
+			s.see("objects/deployments", w.Entity, "spec.template.spec.containers["+itoa(i)+"].image", ct.Image, o.Image+" (revision "+itoa(int(cluster.Revision(rs)))+")")
+		}
+	}
+}
+
+// stuckRollouts names rollouts past their deadline.
+func stuckRollouts(c *scan) {
+	for _, d := range c.Deployments.All() {
+		for _, cond := range d.Status.Conditions {
+			if cond.Type == "Progressing" && cond.Status == corev1.ConditionFalse && cond.Reason == "ProgressDeadlineExceeded" {
+				e := cluster.EntityOf("Deployment", d)
+				s := c.blame("RolloutStuck", e, 0.6, "%s: its rollout makes no progress", e)
+				s.see("objects/deployments", e, "status.conditions[Progressing]", cond.Reason+": "+cond.Message, "True").explain(e, "").first(cond.LastTransitionTime.Time)
+				if w := c.Workload(e); w != nil {
+					c.rollback(s, w)
+				}
+			}
+		}
+	}
+}
+
+// scaledToZero names workloads without replicas that something needs.
+func scaledToZero(c *scan) {
+	for _, w := range c.Workloads() {
+		if w.Desired != 0 || w.Entity.Kind != "Deployment" && w.Entity.Kind != "StatefulSet" || len(w.Services) == 0 {
+			continue
+		}
+		var by []incident.Entity
+		for _, n := range c.needs() {
+			if n.host.Service != nil && slices.Contains(w.Services, n.host.Service) && n.caller != w {
+				by = append(by, n.caller.Entity)
+			}
+		}
+		failing := ""
+		for _, svc := range w.Services {
+			failing = or(failing, c.serviceFails(svc, by))
+		}
+		score, level := 0.3, incident.Info
+		switch {
+		case failing != "":
+			score, level = 0.93, incident.Critical
+		case len(by) > 0:
+			score, level = 0.8, incident.Warning
+		}
+		s := c.blame("ScaledToZero", w.Entity, score, "%s is scaled to zero and %s needs it", w.Entity, describe(by)).level(level).relate(by...)
+		s.see("objects/"+plural(w.Entity.Kind), w.Entity, "spec.replicas", "0", "at least 1").explain(w.Entity, "")
+		for _, svc := range w.Services {
+			s.explain(cluster.EntityOf("Service", svc), "").relate(cluster.EntityOf("Service", svc))
+		}
+		if failing != "" {
+			s.quote("symptoms", w.Entity, failing, time.Time{})
+		}
+		s.propose(incident.Scale, w.Entity, "scale "+w.Entity.String()+" to 1", incident.ParamReplicas, "1", incident.ParamFrom, "0")
+	}
+}
+
+func describe(es []incident.Entity) string {
+	switch len(es) {
+	case 0:
+		return "nothing known"
+	case 1:
+		return es[0].String()
+	}
+	return es[0].String() + " and " + itoa(len(es)-1) + " more"
+}
