@@ -100,6 +100,7 @@ const (
 // contrast joins groups that a shared factor accounts for. The groups are of all clusters,
 // sorted by start.
 func (c *Correlator) contrast(groups []*group) []*bundle {
+	c.noteRollouts()
 	byFactor := make(map[factorID][]hit)
 	byPlace := make(map[placeKey][]hit)
 	for _, g := range groups {
@@ -342,7 +343,7 @@ func alike(name incident.FactorName, hits []hit) []hit {
 	most := majority(hits)
 	var out []hit
 	for _, h := range hits {
-		if h.e.class == most || h.node || related(h.e.class, most) || infrastructure(name) && h.fit >= 0 {
+		if h.e.class == most || h.node || related(h.e.class, most) && !(infrastructure(name) && h.e.class.consequence()) {
 			out = append(out, h)
 		}
 	}
@@ -382,9 +383,7 @@ func (c *Correlator) runs(id factorID, hits []hit) [][]hit {
 	if holders > 25 && holders*20 > workloads {
 		gap = 20 * 60 * 1000
 	}
-	if holders > 4*len(hits) { // passing weakness of things that have little in common
-		hits = slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return h.w < 0.5 && !h.e.open })
-	}
+	hits = near(hits)
 	var out [][]hit
 	var end millis
 	for i, h := range hits {
@@ -395,6 +394,26 @@ func (c *Correlator) runs(id factorID, hits []hit) [][]hit {
 		end = max(end, h.e.start, min(h.e.linkEnd, h.e.start+gap))
 	}
 	return out
+}
+
+// near drops the passing ones that are not close to a solid one that fails the same way, unless
+// all are passing.
+func near(hits []hit) []hit {
+	const close = 15 * 60 * 1000
+	var solid []hit
+	for _, h := range hits {
+		if h.e.solid {
+			solid = append(solid, h)
+		}
+	}
+	if len(solid) == 0 {
+		return hits
+	}
+	return slices.DeleteFunc(slices.Clone(hits), func(h hit) bool {
+		return !h.e.solid && !slices.ContainsFunc(solid, func(s hit) bool {
+			return s.e.class == h.e.class && h.e.start >= s.e.start-close && h.e.start <= s.e.linkEnd
+		})
+	})
 }
 
 // counts returns how many workloads of the scope hold the factor, and how many there are.
@@ -429,7 +448,8 @@ func (c *Correlator) score(id factorID, hits []hit, scope func(*clusterState) bo
 		}
 		classesOf[h.e.class] = true
 	}
-	if k < 2 || weight < 1.3 {
+	rate := float64(k) / float64(max(1, holdersIn(c, id, scope, k)))
+	if k < 2 || !convincing(hits, solid, rate) {
 		return nil
 	}
 	natural /= weight
@@ -444,11 +464,61 @@ func (c *Correlator) score(id factorID, hits []hit, scope func(*clusterState) bo
 	_, event := fit(c.factors[id].name, majority(hits))
 	event = event && natural >= 1
 	evidence := excess(float64(k), float64(holders), float64(workloads), float64(around), event)
-	total := evidence + natural + c.coincidence(hits, weight) - c.mixed(id, hits, float64(k)/float64(holders))
+	if evidence < 1 && natural < 2.5 {
+		return nil // no contrast: those not hit have it as well
+	}
+	total := evidence + natural + c.coincidence(hits, weight) + c.changedBefore(id, hits) - c.mixed(id, hits, rate)
 	if total < accept {
 		return nil
 	}
 	return &candidate{id: id, hits: hits, score: total, total: holders, workloads: workloads}
+}
+
+func holdersIn(c *Correlator, id factorID, scope func(*clusterState) bool, k int) int {
+	n, _ := c.counts(id, scope)
+	return max(n, k)
+}
+
+// convincing reports whether enough of the hits are more than passing: two, or one where nearly
+// all holders fail alike, or many little ones at once.
+func convincing(hits []hit, solid, rate float64) bool {
+	switch {
+	case solid >= 2:
+		return true
+	case solid == 1:
+		return rate >= 0.7 && len(hits) >= 2
+	}
+	return len(hits) >= 4 && hits[len(hits)-1].e.start-hits[0].e.start <= 10*60*1000
+}
+
+// changedBefore weighs whether the value of a factor that comes with rollouts was rolled out
+// shortly before the trouble.
+func (c *Correlator) changedBefore(id factorID, hits []hit) float64 {
+	if !released(c.factors[id].name) {
+		return 0
+	}
+	from, to := hits[0].e.start-suspectFar, hits[len(hits)-1].e.start+c.cfg.Skew.Milliseconds()
+	for _, at := range c.rolled[id] {
+		if at >= from && at <= to {
+			return 2.5
+		}
+	}
+	return -1.5
+}
+
+// noteRollouts lists when each value of a released factor was seen on a change.
+func (c *Correlator) noteRollouts() {
+	c.rolled = make(map[factorID][]millis)
+	for _, cl := range c.order {
+		for i := range cl.changes {
+			ch := &cl.changes[i]
+			for _, o := range ch.tr.obs {
+				if o.first <= ch.at && ch.at <= o.last && released(c.factors[o.id].name) {
+					c.rolled[o.id] = append(c.rolled[o.id], ch.at)
+				}
+			}
+		}
+	}
 }
 
 // excess is the log-likelihood ratio of k of holders being hit against the base rate. Where only

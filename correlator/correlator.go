@@ -27,6 +27,7 @@ type Correlator struct {
 	dirty     bool
 	settledAt millis
 	bundles   []*bundle
+	rolled    map[factorID][]millis // when values of released factors were rolled out
 	incidents map[incident.ID]*record
 	live      []*record // open or still joinable, oldest first
 	changed   map[incident.ID]bool

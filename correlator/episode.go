@@ -44,6 +44,7 @@ type episode struct {
 	class      class
 	weights    [classes]int32
 	solid      bool
+	lone       bool // solid only because one alert lasts
 	factors    []factorID
 	nodes      []string
 	parent     *episode
@@ -210,9 +211,14 @@ func (e *episode) weigh(now millis) (points int, longest millis, kinds, objects 
 		if p.tr.obj != last {
 			objects, last = objects+1, p.tr.obj
 		}
-		if p.tr.class != classJob && p.tr.class != classUsage {
-			longest = max(longest, p.linkEnd(now)-p.start)
+		if p.tr.class == classJob || p.tr.class == classUsage {
+			continue
 		}
+		end := p.end
+		if p.open && p.tr.kind != incident.Symptom { // its source says when it is over
+			end = p.linkEnd(now)
+		}
+		longest = max(longest, end-p.start)
 	}
 	return points, longest, kinds, objects
 }
@@ -226,9 +232,11 @@ func (e *episode) weighty(now millis) bool {
 	switch {
 	case points >= 5:
 	case points >= 4 && (kinds >= 3 || objects >= 2):
-	case e.fires >= 4 && span >= 10*60*1000 && longest >= span/2:
+	case points >= 3 && span >= 10*60*1000 && longest >= span/2:
 	case e.key.kind == "Node" && e.severity == incident.Critical && span >= 2*60*1000:
-	case longest >= blip && (e.fires >= 2 || e.severity == incident.Critical || e.alerted()):
+	case longest >= blip && points >= 2:
+	case longest >= blip && e.alerted():
+		e.lone = true
 	default:
 		return false
 	}

@@ -61,6 +61,9 @@ func (c *Correlator) picture(r *record) incident.Incident {
 			inc.Clusters = append(inc.Clusters, e.cl.name)
 		}
 	}
+	if b.lone() { // nobody is called for one alert that nothing confirms
+		inc.Severity = incident.Info
+	}
 	inc.Shared = c.sharedOf(b, es)
 	inc.Root = c.rootOf(b)
 	inc.Cause, inc.Confidence = c.causeOf(b, &inc)
@@ -79,6 +82,18 @@ func (b *bundle) episodes() []*episode {
 	}
 	slices.SortFunc(es, compareEpisodes)
 	return es
+}
+
+// lone reports whether all there is to b is one alert that lasts, and not a critical one.
+func (b *bundle) lone() bool {
+	for _, g := range b.groups {
+		for _, e := range g.members {
+			if e.solid && !e.lone || e.severity == incident.Critical {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // list fills in the signal IDs, oldest first, up to the limit, and their count.

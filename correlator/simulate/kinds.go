@@ -36,11 +36,11 @@ func kinds() []kind {
 }
 
 func (g *generator) incident(kind string, cause incident.CauseName, also ...incident.CauseName) *story {
-	return &story{inc: &TrueIncident{ID: fmt.Sprintf("%s-%d", kind, len(g.truth.Incidents)+1), Kind: kind, Cause: cause, CauseAlso: also}}
+	return &story{inc: &TrueIncident{ID: fmt.Sprintf("%s-%d", kind, len(g.truth.Incidents)+1), Kind: kind, Cause: cause, CauseAlso: append([]incident.CauseName{}, also...), SharedAlso: []Factor{}, RootAlso: []Root{}}}
 }
 
 func (st *story) shared(n incident.FactorName, v string, also ...Factor) {
-	st.inc.Shared, st.inc.SharedAlso = &Factor{n, v}, also
+	st.inc.Shared, st.inc.SharedAlso = &Factor{n, v}, append([]Factor{}, also...)
 }
 
 func (st *story) root(c *cluster, e incident.Entity) {

@@ -101,8 +101,6 @@ func (g *generator) twoImages(ms int64) {
 	g.imageWaves(ms)
 	first := g.truth.Incidents[len(g.truth.Incidents)-1].Shared.Value
 	for range 20 {
-		before := len(g.truth.Incidents)
-		out := len(g.out)
 		ls := g.plain()
 		if l := ls[0]; len(ls) < 2 || l.s.repo == first[:min(len(first), len(l.s.repo))] || related(g, first, l.s) {
 			continue
@@ -116,7 +114,6 @@ func (g *generator) twoImages(ms int64) {
 		}
 		st.shared(incident.FactorImage, ls[0].s.repo+":"+tag, Factor{incident.FactorGitRevision, rev})
 		g.finish(st)
-		_, _ = before, out
 		return
 	}
 }
