@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/template"
 	"time"
 )
@@ -191,15 +190,18 @@ func (n *Node) makeBridge() (number int, err error) {
 		alias, rerr := os.ReadFile("/sys/class/net/" + n.bridge + "/ifalias")
 		if rerr == nil {
 			pid, perr := strconv.Atoi(strings.TrimSpace(string(alias)))
-			if perr != nil || syscall.Kill(pid, 0) == nil {
+			if perr != nil || alive(pid) {
 				continue
 			}
 			if err := ip("link", "del", n.bridge); err != nil {
 				continue
 			}
 		}
-		if err = ip("link", "add", n.bridge, "alias", strconv.Itoa(os.Getpid()), "type", "bridge"); err != nil {
+		if err = ip("link", "add", n.bridge, "type", "bridge"); err != nil {
 			continue
+		}
+		if err = ip("link", "set", "dev", n.bridge, "alias", strconv.Itoa(os.Getpid())); err != nil {
+			return 0, err
 		}
 		if err = ip("addr", "add", fmt.Sprintf("10.244.%d.1/24", number), "dev", n.bridge); err != nil {
 			return 0, err

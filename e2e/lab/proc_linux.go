@@ -44,3 +44,5 @@ func lockFile(ctx context.Context, path string, log io.Writer) (unlock func(), e
 }
 
 func terminate(cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGTERM) }
+
+func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }

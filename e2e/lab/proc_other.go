@@ -17,3 +17,5 @@ func nodeAttr() *syscall.SysProcAttr { return nil }
 func lockFile(context.Context, string, io.Writer) (func(), error) { return func() {}, nil }
 
 func terminate(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
+
+func alive(int) bool { return true }
