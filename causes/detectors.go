@@ -12,7 +12,7 @@ type detector struct {
 
 // detectors is the literal table of all detectors, by family.
 func detectors() []detector {
-	return []detector{
+	rows := []detector{
 		// admission
 		{[]incident.CauseName{"QuotaExceededCPU", "QuotaExceededMemory", "QuotaExceededPods", "QuotaExceededServices", "QuotaExceededStorage", "ServiceAccountMissing", "LimitRangeViolation",
 			"PodSecurityViolation", "AdmissionPolicyDenied"}, []string{"events", "objects/replicasets", "objects/resourcequotas", "objects/limitranges", "objects/serviceaccounts"}, refusedPods},
@@ -50,4 +50,5 @@ func detectors() []detector {
 		{[]incident.CauseName{"KubeletDown", "ContainerRuntimeDown", "NetworkPluginDown", "NodeNotReady"}, []string{"objects/nodes", "events"}, brokenNodes},
 		{[]incident.CauseName{"SchedulerDown"}, []string{"objects/pods", "events", "objects/leases"}, schedulerDown},
 	}
+	return append(rows, platformDetectors()...)
 }
