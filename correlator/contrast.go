@@ -46,7 +46,7 @@ func fit(name incident.FactorName, k class) (score float64, eventDriven bool) {
 	case incident.FactorImage:
 		t, other = row{classCrash: 2, classOOM: 2, classConfig: 1, classProbe: 1.5, classPull: 1, classServe: 1, classUsage: 1, classUpstream: 0, classGeneric: 0, classAdmit: -1, classTLS: -1, classJob: 1, classVolume: -3, classNet: -2, classSched: -2, classSync: 0}, -6
 	case incident.FactorGitRevision, incident.FactorChart, incident.FactorApplication:
-		t, other = row{classCrash: 1.5, classOOM: 1.5, classConfig: 2, classProbe: 1, classPull: 1, classServe: 1, classUsage: 1, classUpstream: 1, classGeneric: 0.5, classAdmit: 1, classTLS: 0, classJob: 1, classVolume: 0, classNet: 0, classSched: 1, classSync: 2, classDNS: 0, classQuota: -1, classScaled: 1}, -6
+		t, other = row{classCrash: 1.5, classOOM: 1.5, classConfig: 2, classProbe: 1, classPull: 1, classServe: 1, classUsage: 1, classUpstream: 1, classGeneric: 0.5, classAdmit: 1, classTLS: 0, classJob: 1, classVolume: 0, classNet: 0, classSched: 1, classSync: 2, classDNS: 0, classScaled: 1}, -6
 	case incident.FactorConfigHash:
 		t, other = row{classCrash: 2, classOOM: 1, classConfig: 2.5, classProbe: 1.5, classServe: 1.5, classUsage: 1, classUpstream: 1.5, classGeneric: 1, classTLS: 0.5, classJob: 1, classDNS: 1, classNet: 0, classVolume: -1, classSched: -1, classPull: -3}, -6
 	case incident.FactorRegistry:
@@ -66,7 +66,7 @@ func fit(name incident.FactorName, k class) (score float64, eventDriven bool) {
 	case incident.FactorIssuer:
 		t = row{classTLS: 3, classUpstream: 0, classServe: 0, classProbe: -1, classCrash: -1, classGeneric: -1, classNet: -1}
 	case incident.FactorPolicy:
-		t = row{classAdmit: 3, classNet: 1.5, classUpstream: 0.5, classServe: 0, classGeneric: 0, classSched: -1, classQuota: -2, classProbe: -0.5, classDNS: 0, classCrash: -2}
+		t = row{classAdmit: 3, classNet: 1.5, classUpstream: 0.5, classServe: 0, classGeneric: 0, classSched: -1, classProbe: -0.5, classDNS: 0, classCrash: -2}
 	case incident.FactorKubelet, incident.FactorKernel:
 		t = row{classNode: 2.5, classLost: 1, classNet: 1.5, classVolume: 1, classProbe: 0.5, classCrash: 0, classOOM: 0, classUsage: 0.5, classGeneric: 0, classServe: 0, classSched: -1, classDNS: 0, classUpstream: 0}
 	case incident.FactorDependency:
@@ -171,7 +171,7 @@ type placeKey struct {
 func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, byPlace map[placeKey][]hit) {
 	own := e == g.root || !e.class.consequence()
 	w := 1.0
-	if !e.solid {
+	if !e.solid || e.lone {
 		w = min(0.5, 0.12*float64(1+e.points))
 	}
 	under := g.root.key.kind == "Node" && e != g.root
@@ -311,18 +311,29 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 	}
 	var best *candidate
 	name := c.factors[cand.id].name
+	wide := name == incident.FactorRegion || name == incident.FactorProvider
 	try := func(hits []hit, scope func(*clusterState) bool) {
 		for _, run := range c.runs(cand.id, alike(name, hits)) {
 			if !spans(run) {
 				continue
 			}
-			got := c.score(cand.id, run, scope, all)
+			at := scope
+			if one := oneCluster(run); one != nil { // the contrast is with the rest of that cluster
+				if wide {
+					continue
+				}
+				at = func(cl *clusterState) bool { return cl == one }
+			}
+			got := c.score(cand.id, run, at, all)
 			if got != nil && (best == nil || c.better(got, best)) {
 				best = got
 			}
 		}
 	}
 	try(cand.hits, nil)
+	if wide {
+		return best
+	}
 	for _, r := range c.scopes(cand.hits) {
 		var in []hit
 		for _, h := range cand.hits {
@@ -335,6 +346,16 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 		}
 	}
 	return best
+}
+
+// oneCluster returns the cluster that all hits are in, nil when there are several.
+func oneCluster(hits []hit) *clusterState {
+	for _, h := range hits {
+		if h.e.cl != hits[0].e.cl {
+			return nil
+		}
+	}
+	return hits[0].e.cl
 }
 
 // alike keeps the hits that fail as most do, or in a way that is seen of the same fault. What
@@ -436,7 +457,7 @@ func (c *Correlator) score(id factorID, hits []hit, scope func(*clusterState) bo
 	k := 0
 	for _, h := range hits {
 		weight, natural = weight+h.w, natural+h.fit*h.w
-		if h.e.solid {
+		if h.e.solid && !h.e.lone {
 			solid++
 		}
 		if subjects[h.e.cl] == nil {
@@ -464,14 +485,31 @@ func (c *Correlator) score(id factorID, hits []hit, scope func(*clusterState) bo
 	_, event := fit(c.factors[id].name, majority(hits))
 	event = event && natural >= 1
 	evidence := excess(float64(k), float64(holders), float64(workloads), float64(around), event)
-	if evidence < 1 && natural < 2.5 {
+	changed := c.changedBefore(id, hits)
+	if evidence < 1 && (natural < 2.5 || infrastructure(c.factors[id].name)) {
 		return nil // no contrast: those not hit have it as well
 	}
-	total := evidence + natural + c.coincidence(hits, weight) + c.changedBefore(id, hits) - c.mixed(id, hits, rate)
+	if f := c.factors[id].name; event && majority(hits) == classPull && f != incident.FactorImage && f != incident.FactorRegistry && changed < 0 && c.images(hits) > 1 {
+		return nil // several images at once: what they are pulled from, not what was rolled out
+	}
+	total := evidence + natural + c.coincidence(hits, weight) + changed - mixed(hits, rate >= 0.6 && changed >= 0)
 	if total < accept {
 		return nil
 	}
 	return &candidate{id: id, hits: hits, score: total, total: holders, workloads: workloads}
+}
+
+// images counts the distinct images among hits.
+func (c *Correlator) images(hits []hit) int {
+	seen := make(map[factorID]bool)
+	for _, h := range hits {
+		for _, id := range h.e.factors {
+			if c.factors[id].name == incident.FactorImage {
+				seen[id] = true
+			}
+		}
+	}
+	return len(seen)
 }
 
 func holdersIn(c *Correlator, id factorID, scope func(*clusterState) bool, k int) int {
@@ -555,24 +593,52 @@ func (c *Correlator) coincidence(hits []hit, weight float64) float64 {
 	return min((weight-1)*each, 10)
 }
 
-// mixed is the cost of members that fail in another way than most.
-func (c *Correlator) mixed(id factorID, hits []hit, rate float64) float64 {
+// mixed is the cost of members that fail in another way than most, more where it is not clear
+// that the factor breaks its holders.
+func mixed(hits []hit, clear bool) float64 {
 	most := majority(hits)
 	cost := 0.0
 	for _, h := range hits {
 		if h.e.class == most || h.node {
 			continue
 		}
-		d := 3.0
-		if related(h.e.class, most) {
-			d = 0.7
-		}
-		if rate < 0.6 {
-			d *= 1.5
+		d := 0.7
+		if !clear {
+			d = 2
 		}
 		cost += d * h.w
 	}
-	return cost
+	named := make(map[incident.CauseName]float64) // what detectors that are sure say
+	sum, top := 0.0, 0.0
+	for _, h := range hits {
+		if n := h.e.narrow(); n != "" && !h.node {
+			named[n] += h.w
+			sum, top = sum+h.w, max(top, named[n])
+		}
+	}
+	if clear {
+		return cost + 0.7*(sum-top)
+	}
+	return cost + 5*(sum-top)
+}
+
+// narrow returns the narrow cause that most signals of e name with confidence, or "".
+func (e *episode) narrow() incident.CauseName {
+	best, most := incident.CauseName(""), int32(0)
+	n := make(map[incident.CauseName]int32)
+	for i := range e.parts {
+		for _, v := range e.parts[i].tr.votes {
+			if info, ok := incident.LookupCause(v.name); v.conf >= 500 && ok && !info.Generic && info.Family != incident.FamilyFleet {
+				n[v.name] += v.conf
+			}
+		}
+	}
+	for name, w := range n {
+		if w > most || w == most && name < best {
+			best, most = name, w
+		}
+	}
+	return best
 }
 
 // related reports whether two ways to fail are seen of one fault.
@@ -599,7 +665,7 @@ func related(a, b class) bool {
 		return true
 	case a == classNode && (b == classLost), a == classLost && b == classNode, a == classSched && b == classLost:
 		return true
-	case a == classDNS && b == classUpstream, a == classTLS && b == classUpstream, a == classUpstream && b == classNet, a == classConfig && (b == classProbe || b == classUpstream):
+	case a == classDNS && b == classUpstream, a == classTLS && b == classUpstream, a == classUpstream && b == classNet:
 		return true
 	case a == classAdmit && b == classNet, a == classQuota && b == classAdmit, a == classSched && b == classVolume:
 		return true

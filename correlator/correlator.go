@@ -27,6 +27,7 @@ type Correlator struct {
 	dirty     bool
 	settledAt millis
 	bundles   []*bundle
+	habits    map[subjectKey]map[factorID]bool // factors a workload has wherever it runs
 	rolled    map[factorID][]millis // when values of released factors were rolled out
 	incidents map[incident.ID]*record
 	live      []*record // open or still joinable, oldest first
@@ -52,7 +53,7 @@ type Stats struct {
 // negative bounds are taken as the defaults.
 func New(cfg Config) *Correlator {
 	return &Correlator{cfg: cfg.withDefaults(), kinds: newClassifier(), clusters: make(map[incident.ClusterName]*clusterState), factorIDs: make(map[factorKey]factorID),
-		incidents: make(map[incident.ID]*record), changed: make(map[incident.ID]bool)}
+		habits: make(map[subjectKey]map[factorID]bool), incidents: make(map[incident.ID]*record), changed: make(map[incident.ID]bool)}
 }
 
 // Advance tells the caller's time, so that silence is noticed and incidents close when nothing
@@ -155,6 +156,7 @@ func (c *Correlator) settle() {
 		slices.SortFunc(c.order, func(a, b *clusterState) int { return cmp.Compare(a.name, b.name) })
 		c.sorted = true
 	}
+	c.noteHabits()
 	var groups []*group
 	for _, cl := range c.order {
 		if cl.dirty {

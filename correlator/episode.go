@@ -60,10 +60,14 @@ const blip = 20 * 60 * 1000
 
 // parts cuts a track into stretches of firing, oldest first.
 func (t *track) parts(stale millis, now millis) []part {
+	gap := stale
+	if t.kind == incident.Symptom { // what lasts is seen again; what is seen again later is new
+		gap = min(stale, hold)
+	}
 	var out []part
 	var cur *part
 	for i, p := range t.points {
-		if cur != nil && cur.open && p.t > cur.end+stale {
+		if p.firing && cur != nil && cur.open && p.t > cur.end+gap {
 			cur = nil
 		}
 		switch {
@@ -133,9 +137,9 @@ func (e *episode) reach(next *part, now, quiet millis) millis {
 		slack := quiet
 		end := p.linkEnd(now)
 		switch {
-		case p.resolves > 0 && p.fires <= 2 && p.tr.class == next.tr.class:
+		case p.resolves > 0 && (p.fires <= 2 || end-p.start < 5*60*1000) && p.tr.class == next.tr.class:
 			slack = min(quiet, max(2*60*1000, end-p.start))
-		case p.resolves > 0 && p.fires <= 2:
+		case p.resolves > 0 && (p.fires <= 2 || end-p.start < 5*60*1000):
 			slack = 60 * 1000
 		case p.open && resolved > p.end:
 			end = resolved
@@ -230,17 +234,30 @@ func (e *episode) weighty(now millis) bool {
 	e.points = points
 	span := e.linkEnd - e.start
 	switch {
+	case !e.open && span < 6*60*1000 && points < 7 && e.severity != incident.Critical:
+		return false // over before anybody could have looked
 	case points >= 5:
 	case points >= 4 && (kinds >= 3 || objects >= 2):
 	case points >= 3 && span >= 10*60*1000 && longest >= span/2:
 	case e.key.kind == "Node" && e.severity == incident.Critical && span >= 2*60*1000:
-	case longest >= blip && points >= 2:
+	case longest >= blip && e.repeats() >= 2:
 	case longest >= blip && e.alerted():
 		e.lone = true
 	default:
 		return false
 	}
 	return true
+}
+
+// repeats counts the firing signals above info.
+func (e *episode) repeats() int {
+	n := 0
+	for i := range e.parts {
+		if e.parts[i].tr.severity != incident.Info {
+			n += e.parts[i].fires
+		}
+	}
+	return n
 }
 
 // alerted reports whether an alert or a finding takes part, not only a raw symptom.
@@ -349,6 +366,7 @@ func (b *builder) gather(e *episode) {
 		}
 	}
 	maps.Copy(byName, earlier)
+	b.infer(e, byName)
 	for name, l := range byName {
 		if placement(name) {
 			for _, t := range l {

@@ -20,6 +20,7 @@ type builder struct {
 	byKey      map[subjectKey][]*episode
 	calls      map[subjectKey][]subjectKey
 	onNode     map[string]map[subjectKey]bool
+	facts      facts
 }
 
 // group is a root episode with those it explains, inside one cluster.
@@ -55,20 +56,48 @@ func (c *Correlator) regroup(cl *clusterState) {
 		}
 	}
 	slices.SortFunc(b.all, compareEpisodes)
+	b.refusals()
 	b.indexCalls()
 	b.indexNodes()
 	b.link()
 	cl.local = b.trees()
 	cl.changes = b.changes()
+	b.indexFacts()
 	for _, g := range cl.local {
 		for _, e := range g.members {
 			b.gather(e)
 		}
 	}
+	cl.res = b.res
 }
 
 func compareEpisodes(x, y *episode) int {
 	return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.cl.name, y.cl.name), compareKeys(x.key, y.key))
+}
+
+// refusals settles what "could not create" means where no message says it: what it means beside
+// it in the namespace.
+func (b *builder) refusals() {
+	for _, e := range b.all {
+		if e.class != classAdmit || e.narrow() != "" {
+			continue
+		}
+		bare := true
+		for i := range e.parts {
+			t := e.parts[i].tr
+			bare = bare && (t.class != classAdmit || strings.HasPrefix(t.reason, "FailedCreate") && t.message == "")
+		}
+		if !bare {
+			continue
+		}
+		for _, o := range b.all {
+			if o.class == classQuota && (o.key.namespace == e.key.namespace || o.key.kind == "Namespace" && o.key.name == e.key.namespace) && o.start <= e.linkEnd && e.start <= o.linkEnd {
+				e.class = classQuota
+				e.weights[classQuota], e.weights[classAdmit] = e.weights[classQuota]+e.weights[classAdmit], 0
+				break
+			}
+		}
+	}
 }
 
 func (b *builder) indexCalls() {
@@ -129,10 +158,10 @@ func (b *builder) link() {
 			if a.start > p.linkEnd+late {
 				break
 			}
-			if a == p || a.key == p.key || a.start < p.start-early || a.linkEnd < p.start {
+			if a == p || a.key == p.key || a.start < p.start-early || a.linkEnd < p.start || a.passing() && a.start > p.end {
 				continue
 			}
-			if s := b.explains(p, a); s > 0 {
+			if s := b.explains(p, a); s > 0 && (s >= 8 || !a.passing()) {
 				ties = append(ties, tie{a, p, s})
 			}
 		}
@@ -152,6 +181,12 @@ func (b *builder) link() {
 			t.a.parent = t.p
 		}
 	}
+}
+
+// passing reports whether e came and went by itself within minutes: what a cause that goes on does
+// to others does not.
+func (e *episode) passing() bool {
+	return !e.solid && !e.open && e.end-e.start < 5*60*1000 || e.lone
 }
 
 // explains says how well trouble of p accounts for a, 0 for not at all. The caller checked times.

@@ -105,6 +105,7 @@ type clusterState struct {
 	dirty   bool
 	local   []*group // result of the last local grouping
 	changes []changeRef
+	res     *resolver
 	oldest  millis // lower bound of the newest points of all tracks; 0: nothing to forget
 	dropped int    // tracks dropped for a limit
 }

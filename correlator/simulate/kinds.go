@@ -294,7 +294,17 @@ func (g *generator) quota(ms int64) {
 
 func (g *generator) zoneDown(ms int64) {
 	st := g.incident("zone", "ZoneOutage", "NodeNotReady")
-	zone := oneOf(g.world, oneOf(g.world, g.clusters).zones)
+	zone, n := "", 0
+	for n < 3 { // one node is a node's failure, not a zone's
+		zone, n = oneOf(g.world, oneOf(g.world, g.clusters).zones), 0
+		for _, c := range g.clusters {
+			for _, o := range c.nodes {
+				if o.zone == zone {
+					n++
+				}
+			}
+		}
+	}
 	for _, c := range g.clusters {
 		for _, n := range c.nodes {
 			if n.zone == zone && g.chance(0.95) {

@@ -1,0 +1,167 @@
+package correlator
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tocsin-io/tocsin/incident"
+)
+
+// facts is what signals of one cluster tell of things that others only refer to, so that a factor
+// a source left out can be filled in.
+type facts struct {
+	node   map[string][]factorID // zone, kubelet and kernel of a node
+	policy map[string][]factorID // values seen in a namespace
+	named  []factorID            // hosts, names, dependencies and registries held in this cluster
+}
+
+// outside reports whether the factor is something outside the workload that messages name.
+func outside(n incident.FactorName) bool {
+	switch n {
+	case incident.FactorHost, incident.FactorDNSName, incident.FactorDependency, incident.FactorRegistry:
+		return true
+	}
+	return false
+}
+
+// indexFacts collects the facts of the cluster. Nothing is collected where nothing is in trouble.
+func (b *builder) indexFacts() {
+	b.facts = facts{node: make(map[string][]factorID), policy: make(map[string][]factorID)}
+	if len(b.all) == 0 {
+		return
+	}
+	add := func(m map[string][]factorID, k string, id factorID) {
+		if !slices.Contains(m[k], id) {
+			m[k] = append(m[k], id)
+		}
+	}
+	for key, tracks := range b.bySubject {
+		for _, t := range tracks {
+			node := ""
+			for _, o := range t.obs {
+				if f := &b.c.factors[o.id]; f.name == incident.FactorNode {
+					node = f.value
+				}
+			}
+			for _, o := range t.obs {
+				switch f := &b.c.factors[o.id]; f.name {
+				case incident.FactorZone, incident.FactorKubelet, incident.FactorKernel:
+					if node != "" && o.firing {
+						add(b.facts.node, node, o.id)
+					}
+				case incident.FactorPolicy:
+					if key.namespace != "" {
+						add(b.facts.policy, key.namespace, o.id)
+					}
+				}
+			}
+		}
+	}
+	for id := range b.cl.inv.counts {
+		if f := &b.c.factors[id]; outside(f.name) && len(f.value) >= 4 {
+			b.facts.named = append(b.facts.named, id)
+		}
+	}
+}
+
+// infer fills in factors that no signal of e carries: what its node is known to be, what its
+// namespace is known to have, the registry in its image's name, what its messages name and what
+// the same workload has in other clusters, where this cluster's inventory has it too.
+func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
+	give := func(id factorID) {
+		count(byName, b.c.factors[id].name, tally{id, 0, e.start})
+	}
+	for _, n := range e.nodes {
+		for _, id := range b.facts.node[n] {
+			if name := b.c.factors[id].name; len(b.facts.node[n]) <= 6 && len(byName[name]) == 0 {
+				give(id)
+			}
+		}
+	}
+	if ids := b.facts.policy[e.key.namespace]; len(ids) == 1 && len(byName[incident.FactorPolicy]) == 0 {
+		give(ids[0])
+	}
+	if imgs := byName[incident.FactorImage]; len(imgs) > 0 && len(byName[incident.FactorRegistry]) == 0 {
+		if host, _, ok := strings.Cut(b.c.factors[imgs[0].id].value, "/"); ok {
+			if id, known := b.c.factorIDs[factorKey{name: incident.FactorRegistry, value: host}]; known {
+				give(id)
+			}
+		}
+	}
+	for _, id := range b.facts.named {
+		if f := &b.c.factors[id]; b.names(e, f.value) {
+			give(id)
+		}
+	}
+	var images []factorID
+	for id := range b.c.habits[e.key] {
+		switch name := b.c.factors[id].name; {
+		case len(byName[name]) > 0 || !b.cl.inv.known || b.cl.inv.holders(id) == 0:
+		case name == incident.FactorImage:
+			images = append(images, id)
+		default:
+			give(id)
+		}
+	}
+	if len(images) > 1 {
+		images = slices.DeleteFunc(images, func(id factorID) bool { return !b.c.rolledBy(id, e.start) })
+	}
+	if len(images) == 1 {
+		give(images[0])
+	}
+}
+
+// rolledBy reports whether the value was rolled out somewhere before at.
+func (c *Correlator) rolledBy(id factorID, at millis) bool {
+	for _, t := range c.rolled[id] {
+		if t >= at-suspectFar && t <= at {
+			return true
+		}
+	}
+	return false
+}
+
+// names reports whether a message of e names the value.
+func (b *builder) names(e *episode, value string) bool {
+	for i := range e.parts {
+		switch t := e.parts[i].tr; t.class {
+		case classUpstream, classDNS, classTLS, classPull, classServe, classNet:
+			if strings.Contains(string(t.message), value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// noteHabits lists, for workloads in trouble, the factors that belong to a workload wherever it
+// runs, from all clusters.
+func (c *Correlator) noteHabits() {
+	for _, cl := range c.order {
+		if !cl.dirty {
+			continue
+		}
+		for _, o := range cl.objects {
+			for _, t := range o.tracks {
+				for _, ob := range t.obs {
+					f := &c.factors[ob.id]
+					if f.name != incident.FactorIssuer && f.name != incident.FactorImage && !outside(f.name) || f.name == incident.FactorRegistry {
+						continue
+					}
+					key := subjectKey{namespace: o.owner.Namespace, name: o.owner.Name}
+					if workloadKind(o.entity.Kind) {
+						key = subjectKey{namespace: o.entity.Namespace, name: o.entity.Name}
+					} else if !workloadKind(o.owner.Kind) {
+						continue
+					}
+					if c.habits[key] == nil {
+						c.habits[key] = make(map[factorID]bool)
+					}
+					if len(c.habits[key]) < 32 {
+						c.habits[key][ob.id] = true
+					}
+				}
+			}
+		}
+	}
+}
