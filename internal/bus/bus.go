@@ -28,6 +28,9 @@ type Bus struct {
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream // those known to exist
 	fresh   chan struct{}               // closed and replaced when a signal stream was made
+	link    context.Context             // ends with the current connection to the server
+	cut     context.CancelFunc          // ends link
+	links   uint64                      // reconnects that relink was told of
 }
 
 // Open opens the data folder or connects to the external NATS. It fails rather than waits when
@@ -37,17 +40,22 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 		return nil, err
 	}
 	b := &Bus{cfg: cfg.withDefaults(), log: log, streams: map[string]jetstream.Stream{}, fresh: make(chan struct{})}
+	b.link, b.cut = context.WithCancel(context.Background())
 	opts := []nats.Option{
 		nats.Name("tocsin"), nats.MaxReconnects(-1), nats.PingInterval(15 * time.Second), nats.MaxPingsOutstanding(2),
 		// Only a durable acknowledgement counts, so nothing may wait unseen in a client buffer.
 		nats.ReconnectBufSize(-1),
 		nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(5 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			b.relink(0)
 			if err != nil {
 				log.Warn("bus: connection lost, reconnecting", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("bus: connected again") }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.relink(1)
+			log.Info("bus: connected again")
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("bus: client", "err", err) }),
 	}
 	if b.cfg.Token != "" {
@@ -64,7 +72,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 		if b.cfg.Listen == "" {
 			b.boot = rand.Text()
 		}
-		opts = append(opts, nats.InProcessServer(srv))
+		opts = append(opts, nats.InProcessServer(srv), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	}
 	if err := b.connect(ctx, opts); err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
@@ -101,6 +109,7 @@ func (b *Bus) connect(ctx context.Context, opts []nats.Option) error {
 // what they had not finished is delivered again next time.
 func (b *Bus) Close(context.Context) error {
 	if b.nc != nil {
+		_ = b.nc.FlushTimeout(time.Second) // messages given back; unsent ones come again later
 		b.nc.Close()
 	}
 	if b.srv != nil {
@@ -160,7 +169,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		if last == "" {
 			b.log.Error("bus: the store does not accept writes", "err", err)
 		}
-		if rerr := b.srv.restart(); rerr == nil {
+		if rerr := b.heal(ctx); rerr == nil {
 			b.log.Info("bus: embedded server restarted")
 			last = ""
 		} else if rerr.Error() != last {
@@ -168,6 +177,25 @@ func (b *Bus) Run(ctx context.Context) error {
 			last = rerr.Error()
 		}
 	}
+}
+
+// heal restarts the embedded server and waits until we are connected to the new one.
+func (b *Bus) heal(ctx context.Context) error {
+	b.mu.Lock()
+	link := b.link
+	b.mu.Unlock()
+	if err := b.srv.restart(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+	defer cancel()
+	select {
+	case <-link.Done():
+	case <-ctx.Done():
+	}
+	ctx, cancel = b.linked(ctx, b.cfg.AckTimeout)
+	defer cancel()
+	return ctx.Err()
 }
 
 // stream returns the stream of cfg, making it when it is missing. One that exists is taken as
@@ -260,7 +288,7 @@ func translate(err error) error {
 // explain adds what the store says to an error that says nothing (a full disk shows as a
 // time-out).
 func (b *Bus) explain(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
 		if herr := b.Healthy(); herr != nil {
 			return fmt.Errorf("%w: %w", err, herr)
 		}
@@ -268,13 +296,43 @@ func (b *Bus) explain(err error) error {
 	return err
 }
 
+// relink ends everything that waits for an answer on a connection that is gone.
+func (b *Bus) relink(reconnects uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cut()
+	b.link, b.cut = context.WithCancel(context.Background())
+	b.links += reconnects
+}
+
+// linked waits until there is a connection and returns ctx bounded by d and by the life of that
+// connection: an answer asked for on it cannot come on the next one. Nothing is buffered on our
+// side, so what is sent without a connection would fail at once.
+func (b *Bus) linked(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	for {
+		b.mu.Lock()
+		link, links := b.link, b.links
+		b.mu.Unlock()
+		// The handlers run late: one that has yet to run would cut the new connection's work.
+		if b.nc.IsConnected() && b.nc.Stats().Reconnects == links {
+			stop := context.AfterFunc(link, cancel)
+			return ctx, func() { stop(); cancel() }
+		}
+		if b.nc.IsClosed() || !waitFor(ctx, nil, 5*time.Millisecond) {
+			cancel() // what is tried with it fails at once
+			return ctx, cancel
+		}
+	}
+}
+
 // publish stores one message and returns its sequence.
 func (b *Bus) publish(ctx context.Context, cfg jetstream.StreamConfig, msg *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
+	ctx, cancel := b.linked(ctx, b.cfg.AckTimeout)
+	defer cancel()
 	if _, err := b.stream(ctx, cfg); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
-	defer cancel()
 	ack, err := b.js.PublishMsg(ctx, msg, opts...)
 	if err != nil {
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {

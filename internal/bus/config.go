@@ -38,6 +38,8 @@ type Config struct {
 	// lazySync lets the embedded server acknowledge before fsync: for measuring what that costs
 	// and proving that the power-cut test bites.
 	lazySync bool
+	// ackWait shortens workAckWait in tests.
+	ackWait time.Duration
 }
 
 // Validate refuses a configuration that cannot work. The error wraps ErrInvalid.
@@ -78,6 +80,9 @@ func (c Config) withDefaults() Config {
 	c.Partitions = max(c.Partitions, 1)
 	if c.AckTimeout <= 0 {
 		c.AckTimeout = 5 * time.Second
+	}
+	if c.ackWait <= 0 {
+		c.ackWait = workAckWait
 	}
 	return c
 }

@@ -32,11 +32,11 @@ func (b *Bus) PublishEvents(ctx context.Context, c incident.ClusterName, events 
 		return err
 	}
 	cfg := b.signalsConfig(token)
+	ctx, cancel := b.linked(ctx, b.cfg.AckTimeout)
+	defer cancel()
 	if _, err := b.stream(ctx, cfg); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
-	defer cancel()
 	subject := signalSubject(PartitionOf(c, b.cfg.Partitions), token)
 	acks := make([]jetstream.PubAckFuture, len(batches))
 	for i, batch := range batches {
@@ -201,7 +201,7 @@ func (b *Bus) Clusters(ctx context.Context) ([]incident.ClusterName, error) {
 }
 
 func (b *Bus) clusters(ctx context.Context, partitions []int) ([]incident.ClusterName, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+	ctx, cancel := b.linked(ctx, b.cfg.AckTimeout)
 	defer cancel()
 	list := b.js.StreamNames(ctx, jetstream.WithStreamListSubject(subjectSignals+">"))
 	var out []incident.ClusterName

@@ -72,8 +72,11 @@ func (b *Bus) read(ctx context.Context, r reader, fn func(delivery) error) error
 			before := r.next
 			done, err = b.drain(ctx, cons, &r, fn)
 			b.drop(r.stream, cons)
-			if done || ctx.Err() != nil {
-				return cmpErr(err, r.stop(ctx))
+			if done {
+				return err
+			}
+			if ctx.Err() != nil {
+				return r.stop(ctx)
 			}
 			if r.next > before {
 				pause.reset()
@@ -89,15 +92,6 @@ func (b *Bus) read(ctx context.Context, r reader, fn func(delivery) error) error
 	}
 }
 
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // stop is what a read that was interrupted returns: nothing for one that ends only so.
 func (r reader) stop(ctx context.Context) error {
 	if r.follow {
@@ -107,7 +101,7 @@ func (r reader) stop(ctx context.Context) error {
 }
 
 func (b *Bus) consumer(ctx context.Context, r reader) (jetstream.Consumer, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+	ctx, cancel := b.linked(ctx, b.cfg.AckTimeout)
 	defer cancel()
 	cons, err := b.js.CreateConsumer(ctx, r.stream, jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.next,
@@ -146,7 +140,7 @@ func (b *Bus) drain(ctx context.Context, cons jetstream.Consumer, r *reader, fn 
 			continue
 		}
 		// Nothing came: is there really nothing?
-		ictx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+		ictx, cancel := b.linked(ctx, b.cfg.AckTimeout)
 		info, err := cons.Info(ictx)
 		cancel()
 		if err != nil {
@@ -176,7 +170,7 @@ func (b *Bus) rewind(ctx context.Context, r *reader) error {
 
 // fetch handles one pull. end: fn failed or the stream's end was reached and is wanted.
 func (b *Bus) fetch(ctx context.Context, cons jetstream.Consumer, r *reader, delivered *uint64, fn func(delivery) error) (n int, end bool, err error) {
-	fctx, cancel := context.WithTimeout(ctx, fetchWait)
+	fctx, cancel := b.linked(ctx, fetchWait)
 	defer cancel()
 	batch, err := cons.Fetch(fetchBatch, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(int(2*b.nc.MaxPayload())))
 	if err != nil {

@@ -47,12 +47,12 @@ func (k *KV) Get(ctx context.Context, key string) (value []byte, rev uint64, err
 	if err != nil {
 		return nil, 0, err
 	}
+	ctx, cancel := k.b.linked(ctx, k.b.cfg.AckTimeout)
+	defer cancel()
 	s, err := k.b.stream(ctx, k.b.bucketConfig(k.name))
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.b.cfg.AckTimeout)
-	defer cancel()
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
 	if err != nil {
 		return nil, 0, fmt.Errorf("bucket %s: key %q: %w", k.name, key, k.b.explain(translate(err)))

@@ -33,12 +33,12 @@ func (l *Log) Append(ctx context.Context, entry []byte, last uint64) (seq uint64
 
 // Last returns the number of the newest entry, 0 for an empty log.
 func (l *Log) Last(ctx context.Context) (uint64, error) {
+	ctx, cancel := l.b.linked(ctx, l.b.cfg.AckTimeout)
+	defer cancel()
 	s, err := l.b.stream(ctx, l.b.logConfig(l.name))
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.b.cfg.AckTimeout)
-	defer cancel()
 	info, err := s.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", l.name, l.b.explain(err))

@@ -165,7 +165,7 @@ func (s *Snapshots) load(ctx context.Context, name string, p snapshotPointer) ([
 	}
 	var packed []byte
 	for i := range p.Chunks {
-		cctx, cancel := context.WithTimeout(ctx, s.kv.b.cfg.AckTimeout)
+		cctx, cancel := s.kv.b.linked(ctx, s.kv.b.cfg.AckTimeout)
 		msg, err := st.GetLastMsgForSubject(cctx, chunkSubject(name, p.Gen, i))
 		cancel()
 		if err != nil {

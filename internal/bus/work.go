@@ -20,7 +20,9 @@ import (
 type MessageHandler func(ctx context.Context, c incident.ClusterName, id string, payload []byte) error
 
 const (
-	workAckWait  = 30 * time.Second // extended while the handler runs
+	// workAckWait is how long a message of a process that died waits; it is extended while the
+	// handler runs.
+	workAckWait  = 10 * time.Second
 	workAttempts = 8
 	workBase     = 250 * time.Millisecond
 	workMax      = 30 * time.Second
@@ -107,9 +109,9 @@ func (b *Bus) workOnce(ctx context.Context, cfg jetstream.StreamConfig, durable 
 	if err != nil {
 		return err
 	}
-	cctx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+	cctx, cancel := b.linked(ctx, b.cfg.AckTimeout)
 	cons, err := s.CreateOrUpdateConsumer(cctx, jetstream.ConsumerConfig{
-		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: workAckWait, MaxAckPending: 64,
+		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.cfg.ackWait, MaxAckPending: 64,
 		// The reader counts attempts and parks; the server must not stop delivering on its own.
 		MaxDeliver: -1,
 	})
@@ -118,7 +120,7 @@ func (b *Bus) workOnce(ctx context.Context, cfg jetstream.StreamConfig, durable 
 		return err
 	}
 	for ctx.Err() == nil {
-		fctx, cancel := context.WithTimeout(ctx, fetchWait)
+		fctx, cancel := b.linked(ctx, fetchWait)
 		batch, err := cons.Fetch(1, jetstream.FetchContext(fctx))
 		n := 0
 		if err == nil {
@@ -132,10 +134,10 @@ func (b *Bus) workOnce(ctx context.Context, cfg jetstream.StreamConfig, durable 
 		switch {
 		case n > 0:
 			progress()
-		case err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout):
+		case err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout): // also: the connection went
 			return err
 		default: // idle: is the consumer still there?
-			ictx, cancel := context.WithTimeout(ctx, b.cfg.AckTimeout)
+			ictx, cancel := b.linked(ctx, b.cfg.AckTimeout)
 			_, err := cons.Info(ictx)
 			cancel()
 			if err != nil {
@@ -188,7 +190,7 @@ func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg, handler func(con
 	done := make(chan struct{})
 	var g errgroup.Group
 	g.Go(func() error {
-		for waitFor(ctx, done, workAckWait/3) {
+		for waitFor(ctx, done, b.cfg.ackWait/3) {
 			select {
 			case <-done:
 				return nil
