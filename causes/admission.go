@@ -313,9 +313,9 @@ func fullQuota(c *scan) {
 				score = 0.3
 			}
 			s := c.blame(cause, ns, score, "namespace %s: quota %s has no %s left (%s of %s used)%s", ns.Name, q.Name, res, used.String(), hard.String(), wants)
-			if score < 0.5 {
+			if s.score < 0.5 {
 				s.level(incident.Info)
-			} else {
+			} else if score >= 0.5 {
 				s.explain(ns, "").explain(incident.Entity{Kind: "Service", Namespace: ns.Name}, "ServiceMissing")
 			}
 			one := "1"

@@ -45,6 +45,9 @@ func detectors() []detector {
 		{[]incident.CauseName{"ServiceAddressEnvWrong", "ServiceMissing"}, []string{"objects/services", "objects/deployments", "objects/configmaps", "logs", "topology"}, wrongAddresses},
 		{[]incident.CauseName{"ServiceDNSFailure", "DNSPolicyWrong"}, []string{"logs", "objects/pods"}, nameResolution},
 		{[]incident.CauseName{"NoReadyEndpoints"}, []string{"objects/endpoints", "objects/endpointslices"}, noEndpoints},
+		// performance
+		{[]incident.CauseName{"PodCPUSaturated", "PodCPUThrottled", "PodMemoryPressure", "PodNetworkDelay", "PodNetworkLoss", "NodeNetworkDelay", "NodeNetworkLoss", "NodeCPUSaturated", "NoisyNeighbour"},
+			[]string{"metrics", "topology", "objects/pods"}, performance},
 		// infrastructure
 		{[]incident.CauseName{"KubeletDown", "ContainerRuntimeDown", "KubeProxyDown", "SchedulerDown", "ControllerManagerDown", "NetworkPluginDown"}, []string{"probes"}, nodeUnits},
 		{[]incident.CauseName{"KubeletDown", "ContainerRuntimeDown", "NetworkPluginDown", "NodeNotReady"}, []string{"objects/nodes", "events"}, brokenNodes},

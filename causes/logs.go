@@ -138,6 +138,9 @@ func (c *scan) readLog(l *cluster.Log) {
 	byKey := map[[3]string]*logFact{}
 	for i, s := range []string{l.Previous, l.Current} {
 		eachMatch(s, func(line string, class logClass, last bool) {
+			if class == logTimeout && strings.Contains(line, "lookup ") {
+				class = logDNSTimeout
+			}
 			host, port := peer(line, class)
 			k := [3]string{string(rune(class)), host, port}
 			f := byKey[k]

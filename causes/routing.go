@@ -535,7 +535,7 @@ func (c *scan) hostNotThere(n need) {
 	sign := f != nil || c.mentioned(n)
 	missing := incident.Entity{Kind: "Service", Namespace: n.host.Namespace, Name: n.host.Name}
 	switch {
-	case wanted:
+	case wanted && (n.path != "" || sign || c.checkFails(missing) || len(c.named(n.host.Namespace, n.host.Name)) > 0):
 		score := 0.9
 		if !sign && !c.callerSuffers(n.caller) && !c.checkFails(missing) {
 			score = 0.75
@@ -614,17 +614,44 @@ func (c *scan) dnsBroken(w *cluster.Workload) bool {
 func nameResolution(c *scan) {
 	for _, w := range c.Workloads() {
 		var bad []*logFact
-		for _, f := range c.said(w.Entity, logUnknownHost, logDNSTimeout) {
+		facts := c.said(w.Entity, logUnknownHost, logDNSTimeout)
+		if c.dnsBroken(w) { // the pod's own settings: a proxy's words count too
+			for _, f := range c.factsOf[w.Entity.Key()] {
+				if proxyContainer(f.container) && (f.class == logUnknownHost || f.class == logDNSTimeout) {
+					facts = append(facts, f)
+				}
+			}
+		}
+		for _, f := range facts {
 			h := c.Resolve(w.Entity.Namespace, f.host)
 			if f.class == logDNSTimeout || h.Service != nil || f.host == "" || !h.Cluster && c.dnsBroken(w) {
 				bad = append(bad, f)
 			}
 		}
-		if len(bad) == 0 {
-			continue
+		if len(bad) > 0 || c.strangeResolver(w) && c.callerSuffers(w) {
+			c.blameDNS(w, bad)
 		}
-		c.blameDNS(w, bad)
 	}
+}
+
+// strangeResolver reports whether the pods ask nameservers of their own that are no Service of
+// the cluster and that no other workload uses.
+func (c *scan) strangeResolver(w *cluster.Workload) bool {
+	spec := &w.Template.Spec
+	if spec.DNSPolicy != corev1.DNSNone || spec.DNSConfig == nil {
+		return false
+	}
+	for _, ns := range spec.DNSConfig.Nameservers {
+		if c.Resolve(w.Entity.Namespace, ns).Cluster {
+			return false
+		}
+		for _, o := range c.Workloads() {
+			if o != w && o.Ready > 0 && o.Template.Spec.DNSConfig != nil && slices.Contains(o.Template.Spec.DNSConfig.Nameservers, ns) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (c *scan) blameDNS(w *cluster.Workload, bad []*logFact) {
@@ -632,6 +659,8 @@ func (c *scan) blameDNS(w *cluster.Workload, bad []*logFact) {
 	suffers := c.callerSuffers(w)
 	cause, score := incident.CauseName("ServiceDNSFailure"), 0.85
 	switch {
+	case spec.DNSPolicy == corev1.DNSNone && len(bad) == 0:
+		score = 0.8
 	case spec.DNSPolicy == corev1.DNSNone:
 		score = 0.96
 	case c.dnsBroken(w):

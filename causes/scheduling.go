@@ -98,7 +98,10 @@ func (c *scan) unplacedByNodes(p pendingPod, fits []fit) {
 		c.selectorMismatch(p)
 		return
 	}
-	if left = kept(left, func(f fit) bool { return f.affinity }); len(left) == 0 {
+	left = kept(left, func(f fit) bool { return f.affinity })
+	if len(left) == 0 || !positive(p.pod) && !slices.ContainsFunc(left, func(f fit) bool { return !closedControlPlane(f) }) && slices.ContainsFunc(fits, func(f fit) bool { return !closedControlPlane(f) }) {
+		// A closed control-plane node that happens to lack what the rule excludes is no place
+		// the rule's author meant.
 		c.affinityMismatch(p)
 		return
 	}
@@ -166,9 +169,30 @@ func namesOf(fs []fit) string {
 }
 
 func controlPlane(n *corev1.Node) bool {
-	for k := range n.Labels {
-		if k == "node-role.kubernetes.io/control-plane" || k == "node-role.kubernetes.io/master" {
+	for k, v := range n.Labels {
+		if k == "node-role.kubernetes.io/control-plane" || k == "node-role.kubernetes.io/master" || k == "kubernetes.io/role" && (v == "master" || v == "control-plane") {
 			return true
+		}
+	}
+	return false
+}
+
+func closedControlPlane(f fit) bool { return controlPlane(f.node) && (f.cordon || f.taint) }
+
+// positive reports whether the pod asks for nodes by what they have, not only by what they lack.
+func positive(p *corev1.Pod) bool {
+	if len(p.Spec.NodeSelector) > 0 {
+		return true
+	}
+	a := p.Spec.Affinity
+	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return true
+	}
+	for _, t := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		for _, r := range slices.Concat(t.MatchExpressions, t.MatchFields) {
+			if r.Operator != corev1.NodeSelectorOpNotIn && r.Operator != corev1.NodeSelectorOpDoesNotExist {
+				return true
+			}
 		}
 	}
 	return false

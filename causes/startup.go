@@ -145,7 +145,7 @@ var imageWords = []struct {
 }
 
 func (c *scan) imagePull(t trouble) {
-	if ev := c.eventAbout(t.Pod, t.Spec, []string{"Failed", "InspectFailed", "ErrImageNeverPull"}, "pull", "image", "inspect"); ev != nil && !strings.HasPrefix(ev.Message, "Error: ") && (len(ev.Message) > len(t.message) || !has(t.message, "pull")) {
+	if ev := c.eventAbout(t.Pod, t.Spec, []string{"Failed", "InspectFailed", "ErrImageNeverPull"}, "failed to pull", "failed to inspect", "failed to apply default image", "is not present with pull policy", "rpc error", "invalid reference"); ev != nil && len(ev.Message) > len(t.message) {
 		t.message, t.at, t.source = ev.Message, cluster.EventTime(ev), "events"
 	}
 	text := t.reason + " " + strings.ReplaceAll(t.message, t.Spec.Image, "IMAGE")
