@@ -106,7 +106,7 @@ func (c *Correlator) attach(bundles []*bundle) {
 	for _, b := range real {
 		b.changes = b.changes[:0]
 	}
-	for _, cl := range c.order {
+	for _, cl := range c.byName {
 		for _, ch := range cl.changes {
 			if got, ok := best[&ch.points[0]]; ok {
 				ch.cause = got.cause
@@ -157,7 +157,7 @@ func released(n incident.FactorName) bool {
 
 // offerShared offers the changes that carry the shared factor's value, in any cluster.
 func (c *Correlator) offerShared(b *bundle, skew millis, offer func(*bundle, changeRef, int, bool)) {
-	for _, cl := range c.order {
+	for _, cl := range c.byName {
 		for _, ch := range cl.changes {
 			if ch.at < b.start-suspectFar || ch.at > b.linkEnd+skew {
 				continue

@@ -14,8 +14,10 @@ type Correlator struct {
 	cfg       Config
 	kinds     *classifier
 	clusters  map[incident.ClusterName]*clusterState
-	order     []*clusterState // sorted by name when sorted is set
-	sorted    bool
+	order     []*clusterState // as they became known
+	byName    []*clusterState // sorted
+	held      map[factorID]*held
+	workloads map[string]int // per region; all under ""
 	factors   []factorKey
 	factorIDs map[factorKey]factorID
 	watermark millis
@@ -28,7 +30,7 @@ type Correlator struct {
 	settledAt millis
 	bundles   []*bundle
 	habits    map[subjectKey]map[factorID]bool // factors a workload has wherever it runs
-	rolled    map[factorID][]millis // when values of released factors were rolled out
+	rolled    map[factorID][]millis            // when values of released factors were rolled out
 	incidents map[incident.ID]*record
 	live      []*record // open or still joinable, oldest first
 	changed   map[incident.ID]bool
@@ -53,7 +55,7 @@ type Stats struct {
 // negative bounds are taken as the defaults.
 func New(cfg Config) *Correlator {
 	return &Correlator{cfg: cfg.withDefaults(), kinds: newClassifier(), clusters: make(map[incident.ClusterName]*clusterState), factorIDs: make(map[factorKey]factorID),
-		habits: make(map[subjectKey]map[factorID]bool), incidents: make(map[incident.ID]*record), changed: make(map[incident.ID]bool)}
+		habits: make(map[subjectKey]map[factorID]bool), rolled: make(map[factorID][]millis), held: make(map[factorID]*held), incidents: make(map[incident.ID]*record), changed: make(map[incident.ID]bool)}
 }
 
 // Advance tells the caller's time, so that silence is noticed and incidents close when nothing
@@ -152,20 +154,24 @@ func (c *Correlator) settle() {
 	}
 	c.dirty = false
 	c.settledAt = c.now()
-	if !c.sorted {
-		slices.SortFunc(c.order, func(a, b *clusterState) int { return cmp.Compare(a.name, b.name) })
-		c.sorted = true
+	if len(c.byName) != len(c.order) {
+		c.byName = slices.Clone(c.order)
+		slices.SortFunc(c.byName, func(a, b *clusterState) int { return cmp.Compare(a.name, b.name) })
 	}
-	c.noteHabits()
 	var groups []*group
 	for _, cl := range c.order {
 		if cl.dirty {
 			c.regroup(cl)
 			cl.dirty = false
 		}
-		groups = append(groups, cl.local...)
+		for _, g := range cl.local {
+			if g.worth() || g.solid {
+				groups = append(groups, g)
+			}
+		}
 	}
 	slices.SortFunc(groups, compareGroups)
+	c.countWorkloads()
 	c.bundles = c.contrast(groups)
 	for _, b := range c.bundles {
 		b.span()
@@ -230,9 +236,10 @@ func (b *bundle) span() {
 func (c *Correlator) forget() {
 	floor := c.now() - (c.cfg.Memory + c.cfg.Lateness + c.cfg.Quiet).Milliseconds()
 	for _, cl := range c.order {
-		if cl.oldest >= floor || cl.oldest == 0 {
+		if cl.oldest >= floor || cl.oldest == 0 || c.now() < cl.pruned+(c.cfg.Memory/16).Milliseconds() {
 			continue
 		}
+		cl.pruned = c.now()
 		c.prune(cl, floor)
 	}
 	c.retire(floor)
@@ -253,7 +260,7 @@ func (c *Correlator) prune(cl *clusterState, floor millis) {
 			}
 		}
 	}
-	cl.oldest = 0
+	cl.oldest, cl.learned = 0, true
 	for key, o := range cl.objects {
 		kept := o.tracks[:0]
 		for _, t := range o.tracks {
@@ -263,6 +270,9 @@ func (c *Correlator) prune(cl *clusterState, floor millis) {
 				c.tracks--
 				cl.dirty = true
 				continue
+			}
+			if !held[t] {
+				t.forget(floor)
 			}
 			kept = append(kept, t)
 			if !held[t] && (cl.oldest == 0 || last < cl.oldest) {
@@ -274,5 +284,19 @@ func (c *Correlator) prune(cl *clusterState, floor millis) {
 		if len(kept) == 0 {
 			delete(cl.objects, key)
 		}
+	}
+}
+
+// forget drops the points before floor: their stretch is over and its incident is closed.
+func (t *track) forget(floor millis) {
+	i := 0
+	for i < len(t.points) && t.points[i].t < floor {
+		i++
+	}
+	if i > 0 {
+		t.points, t.cut = slices.Delete(t.points, 0, i), nil
+	}
+	if t.droppedL < floor {
+		t.dropped, t.droppedF, t.droppedL = 0, 0, 0
 	}
 }

@@ -107,7 +107,7 @@ func shortSource(s string) string {
 // unseen returns the clusters of which a source or all is silent, bounded, most silent first.
 func (c *Correlator) unseen() []incident.ClusterCoverage {
 	var out []incident.ClusterCoverage
-	for _, cl := range c.order {
+	for _, cl := range c.byName {
 		if len(cl.sources) == 0 && c.now()-cl.last <= c.cfg.Memory.Milliseconds() {
 			continue
 		}

@@ -104,21 +104,11 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 		}
 	}
 	if len(images) > 1 {
-		images = slices.DeleteFunc(images, func(id factorID) bool { return !b.c.rolledBy(id, e.start) })
+		images = slices.DeleteFunc(images, func(id factorID) bool { return !b.c.rolledIn(id, e.start-suspectFar, e.start) })
 	}
 	if len(images) == 1 {
 		give(images[0])
 	}
-}
-
-// rolledBy reports whether the value was rolled out somewhere before at.
-func (c *Correlator) rolledBy(id factorID, at millis) bool {
-	for _, t := range c.rolled[id] {
-		if t >= at-suspectFar && t <= at {
-			return true
-		}
-	}
-	return false
 }
 
 // names reports whether a message of e names the value.
@@ -134,34 +124,56 @@ func (b *builder) names(e *episode, value string) bool {
 	return false
 }
 
-// noteHabits lists, for workloads in trouble, the factors that belong to a workload wherever it
-// runs, from all clusters.
-func (c *Correlator) noteHabits() {
-	for _, cl := range c.order {
-		if !cl.dirty {
-			continue
-		}
-		for _, o := range cl.objects {
-			for _, t := range o.tracks {
-				for _, ob := range t.obs {
-					f := &c.factors[ob.id]
-					if f.name != incident.FactorIssuer && f.name != incident.FactorImage && !outside(f.name) || f.name == incident.FactorRegistry {
-						continue
-					}
-					key := subjectKey{namespace: o.owner.Namespace, name: o.owner.Name}
-					if workloadKind(o.entity.Kind) {
-						key = subjectKey{namespace: o.entity.Namespace, name: o.entity.Name}
-					} else if !workloadKind(o.owner.Kind) {
-						continue
-					}
-					if c.habits[key] == nil {
-						c.habits[key] = make(map[factorID]bool)
-					}
-					if len(c.habits[key]) < 32 {
-						c.habits[key][ob.id] = true
-					}
-				}
-			}
-		}
+// noteHabit lists, for workloads in trouble or changed, the factors that belong to a workload
+// wherever it runs, from all clusters.
+func (c *Correlator) noteHabit(s *incident.Signal, name incident.FactorName, id factorID) {
+	if name != incident.FactorIssuer && name != incident.FactorImage && (!outside(name) || name == incident.FactorRegistry) {
+		return
 	}
+	var key subjectKey
+	switch {
+	case s.Owner != nil && workloadKind(s.Owner.Kind):
+		key = subjectKey{namespace: s.Owner.Namespace, name: s.Owner.Name}
+	case workloadKind(s.Entity.Kind):
+		key = subjectKey{namespace: s.Entity.Namespace, name: s.Entity.Name}
+	default:
+		return
+	}
+	h := c.habits[key]
+	if h == nil {
+		if len(c.habits) >= maxHabits {
+			return
+		}
+		h = make(map[factorID]bool)
+		c.habits[key] = h
+	}
+	if len(h) < 64 {
+		h[id] = true
+	}
+}
+
+// maxHabits bounds the workload names remembered.
+const maxHabits = 50_000
+
+// noteRollout notes that a value was rolled out at t.
+func (c *Correlator) noteRollout(id factorID, t millis) {
+	l := c.rolled[id]
+	i, found := slices.BinarySearch(l, t)
+	if found {
+		return
+	}
+	if len(l) >= 256 { // enough to know; the oldest says least
+		if i == 0 {
+			return
+		}
+		l, i = slices.Delete(l, 0, 1), i-1
+	}
+	c.rolled[id] = slices.Insert(l, i, t)
+}
+
+// rolledIn reports whether the value was rolled out somewhere between from and to.
+func (c *Correlator) rolledIn(id factorID, from, to millis) bool {
+	l := c.rolled[id]
+	i, _ := slices.BinarySearch(l, from)
+	return i < len(l) && l[i] <= to
 }

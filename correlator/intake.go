@@ -31,10 +31,9 @@ func (c *Correlator) Apply(ev incident.Event) error {
 func (c *Correlator) cluster(name incident.ClusterName) *clusterState {
 	cl := c.clusters[name]
 	if cl == nil {
-		cl = &clusterState{name: name, objects: make(map[incident.Entity]*object), sources: make(map[string]*sourceState)}
+		cl = &clusterState{name: name, objects: make(map[incident.Entity]*object), sources: make(map[string]*sourceState), idx: len(c.order)}
 		c.clusters[name] = cl
 		c.order = append(c.order, cl)
-		c.sorted = false
 	}
 	return cl
 }
@@ -121,10 +120,12 @@ func (c *Correlator) track(cl *clusterState, s *incident.Signal, t millis) *trac
 		}
 		o = &object{entity: key}
 		cl.objects[key] = o
+		cl.learned = true
 	}
 	if s.Owner != nil && (t >= o.ownerT || o.owner.IsZero()) {
 		own := s.Owner.Key()
 		if o.owner.IsZero() || t > o.ownerT || compareEntities(own, o.owner) < 0 {
+			cl.learned = cl.learned || o.owner != own
 			o.owner, o.ownerT = own, t
 		}
 	}
@@ -169,8 +170,15 @@ func (c *Correlator) learn(cl *clusterState, tr *track, s *incident.Signal, t mi
 		tr.severity = s.Severity
 	}
 	for name, value := range s.Factors {
-		tr.observe(c.intern(cl, name, value), t, firing)
+		id := c.intern(cl, name, value)
+		if tr.observe(id, t, firing) {
+			c.noteHabit(s, name, id)
+		}
+		if s.Kind == incident.Change && released(name) {
+			c.noteRollout(id, t)
+		}
 	}
+	tr.cut = nil
 	if s.Cause != "" {
 		tr.vote(s.Cause, s.Confidence)
 	}
@@ -187,17 +195,20 @@ func (c *Correlator) learn(cl *clusterState, tr *track, s *incident.Signal, t mi
 	}
 }
 
-func (t *track) observe(id factorID, at millis, firing bool) {
+// observe notes a factor value and reports whether it is new on the track.
+func (t *track) observe(id factorID, at millis, firing bool) bool {
 	for i := range t.obs {
 		o := &t.obs[i]
 		if o.id == id {
 			o.first, o.last, o.firing = min(o.first, at), max(o.last, at), o.firing || firing
-			return
+			return false
 		}
 	}
 	if len(t.obs) < 64 {
 		t.obs = append(t.obs, observed{id: id, first: at, last: at, firing: firing})
+		return true
 	}
+	return false
 }
 
 func (t *track) vote(name incident.CauseName, confidence float64) {
@@ -247,7 +258,8 @@ func (c *Correlator) applyInventory(v *incident.Inventory) {
 		inv.bucket = b
 	}
 	newest := !inv.known || t > inv.at || t == inv.at && v.ID > inv.id
-	counts := make(map[factorID]int32)
+	counts := make(map[factorID]int32, len(inv.counts))
+	old := inv.counts
 	for name, values := range v.Factors {
 		for value, n := range values {
 			id := c.intern(cl, name, value)
@@ -261,7 +273,41 @@ func (c *Correlator) applyInventory(v *incident.Inventory) {
 		inv.at, inv.id, inv.known, inv.workloads, inv.counts = t, v.ID, true, v.Workloads, counts
 		inv.region = region(v.Factors[incident.FactorRegion])
 	}
+	for id := range counts {
+		c.hold(cl, id)
+	}
+	for id := range old {
+		c.hold(cl, id)
+	}
 	cl.dirty, c.dirty = true, true
+}
+
+// holding is the number of holders of one factor in one cluster.
+type holding struct {
+	cl *clusterState
+	n  int32
+}
+
+// held is where a factor is held: by cluster in the order the clusters became known.
+type held struct {
+	total int
+	by    []holding
+}
+
+// hold brings the fleet's count of a factor up to date for one cluster.
+func (c *Correlator) hold(cl *clusterState, id factorID) {
+	h := c.held[id]
+	if h == nil {
+		h = &held{}
+		c.held[id] = h
+	}
+	n := int32(cl.inv.holders(id))
+	i, found := slices.BinarySearchFunc(h.by, cl.idx, func(x holding, idx int) int { return x.cl.idx - idx })
+	if !found {
+		h.by = slices.Insert(h.by, i, holding{cl: cl})
+	}
+	h.total += int(n - h.by[i].n)
+	h.by[i].n = n
 }
 
 // region returns the value most workloads have, the smaller name among equals.
@@ -289,5 +335,5 @@ func (c *Correlator) applyTopology(v *incident.Topology) {
 		return
 	}
 	cl.topo.bySource[v.Source] = v
-	cl.topo.stale, cl.dirty, c.dirty = true, true, true
+	cl.topo.stale, cl.learned, cl.dirty, c.dirty = true, true, true, true
 }

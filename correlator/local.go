@@ -21,6 +21,7 @@ type builder struct {
 	calls      map[subjectKey][]subjectKey
 	onNode     map[string]map[subjectKey]bool
 	facts      facts
+	targets    targets
 }
 
 // group is a root episode with those it explains, inside one cluster.
@@ -36,7 +37,11 @@ type group struct {
 
 // regroup makes the groups of one cluster anew from its tracks.
 func (c *Correlator) regroup(cl *clusterState) {
-	b := &builder{c: c, cl: cl, kinds: c.kinds, now: c.now(), quiet: c.cfg.Quiet.Milliseconds(), res: newResolver(cl), bySubject: make(map[subjectKey][]*track), byKey: make(map[subjectKey][]*episode)}
+	b := &builder{c: c, cl: cl, kinds: c.kinds, now: c.now(), quiet: c.cfg.Quiet.Milliseconds(), bySubject: make(map[subjectKey][]*track), byKey: make(map[subjectKey][]*episode)}
+	if cl.res == nil || cl.learned {
+		cl.res, cl.calls, cl.learned = newResolver(cl), nil, false
+	}
+	b.res = cl.res
 	parts := make(map[subjectKey][]part)
 	stale := c.cfg.Stale.Milliseconds()
 	for _, o := range cl.objects {
@@ -68,7 +73,6 @@ func (c *Correlator) regroup(cl *clusterState) {
 			b.gather(e)
 		}
 	}
-	cl.res = b.res
 }
 
 func compareEpisodes(x, y *episode) int {
@@ -101,7 +105,12 @@ func (b *builder) refusals() {
 }
 
 func (b *builder) indexCalls() {
+	if b.cl.calls != nil {
+		b.calls = b.cl.calls
+		return
+	}
 	b.calls = make(map[subjectKey][]subjectKey)
+	b.cl.calls = b.calls
 	for _, e := range b.cl.topo.callEdges {
 		from, to := b.res.key(e[0]), b.res.key(e[1])
 		if from != to && !slices.Contains(b.calls[from], to) {
@@ -150,19 +159,20 @@ func (b *builder) link() {
 	var ties []tie
 	early := (b.c.cfg.Skew + b.c.cfg.Skew + b.c.cfg.Skew/2).Milliseconds()
 	late := b.c.cfg.Quiet.Milliseconds()
-	for _, p := range b.all {
-		if !p.solid && !p.open && p.fires < 2 {
-			continue
-		}
-		for _, a := range b.all {
-			if a.start > p.linkEnd+late {
-				break
-			}
-			if a == p || a.key == p.key || a.start < p.start-early || a.linkEnd < p.start || a.passing() && a.start > p.end {
-				continue
-			}
-			if s := b.explains(p, a); s > 0 && (s >= 8 || !a.passing()) {
-				ties = append(ties, tie{a, p, s})
+	b.indexTargets()
+	var keys []subjectKey
+	for _, a := range b.all {
+		keys = b.suspectsOf(a, keys[:0])
+		for _, key := range keys {
+			for _, p := range b.byKey[key] {
+				switch {
+				case !p.solid && !p.open && p.fires < 2, a == p, a.key == p.key:
+				case a.start > p.linkEnd+late, a.start < p.start-early, a.linkEnd < p.start, a.passing() && a.start > p.end:
+				default:
+					if s := b.explains(p, a); s > 0 && (s >= 8 || !a.passing()) {
+						ties = append(ties, tie{a, p, s})
+					}
+				}
 			}
 		}
 	}
@@ -179,6 +189,107 @@ func (b *builder) link() {
 		}
 		if above == nil {
 			t.a.parent = t.p
+		}
+	}
+}
+
+// targets are the subjects in trouble that others are tied to by what they are, not by an edge.
+type targets struct {
+	wide   []subjectKey // nodes, the cluster, GitOps objects, webhooks and services with a role
+	byName map[string][]subjectKey
+}
+
+func (b *builder) indexTargets() {
+	b.targets = targets{byName: make(map[string][]subjectKey)}
+	for k := range b.byKey {
+		if _, ok := role(k); ok {
+			b.targets.wide = append(b.targets.wide, k)
+			continue
+		}
+		switch k.kind {
+		case "Node", "Cluster", "Application", "Kustomization", "HelmRelease":
+			b.targets.wide = append(b.targets.wide, k)
+		case "":
+			b.targets.byName[k.name] = append(b.targets.byName[k.name], k)
+		}
+	}
+	slices.SortFunc(b.targets.wide, compareKeys)
+}
+
+// suspectsOf lists the subjects in trouble that may explain a, each once.
+func (b *builder) suspectsOf(a *episode, out []subjectKey) []subjectKey {
+	add := func(k subjectKey) {
+		if b.byKey[k] != nil && k != a.key && !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	for _, k := range b.targets.wide[:min(len(b.targets.wide), 256)] {
+		add(k)
+	}
+	for _, n := range a.nodes {
+		add(subjectKey{kind: "Node", name: n})
+	}
+	add(subjectKey{kind: "Namespace", name: a.key.namespace})
+	for _, k := range b.calls[a.key] {
+		add(k)
+		for _, next := range b.calls[k] {
+			add(next)
+		}
+	}
+	for i := range a.parts {
+		t := a.parts[i].tr
+		for _, r := range t.related {
+			add(b.res.key(r))
+		}
+		for _, m := range b.cl.topo.mounts[t.obj.entity] {
+			add(b.res.key(m))
+		}
+		if t.class == classUpstream {
+			eachName(string(t.message), func(name string) {
+				for _, k := range b.targets.byName[name] {
+					add(k)
+				}
+			})
+		}
+	}
+	for _, m := range b.cl.topo.mounts[a.entity] {
+		add(b.res.key(m))
+	}
+	for _, t := range b.bySubject[a.key] {
+		for _, o := range t.obs {
+			if f := &b.c.factors[o.id]; f.name == incident.FactorDependency {
+				ns, name, ok := strings.Cut(f.value, "/")
+				if !ok {
+					name = ns
+				}
+				for _, k := range b.targets.byName[name] {
+					add(k)
+				}
+			}
+		}
+	}
+	if app := a.key; app.kind == "Application" || app.kind == "Kustomization" || app.kind == "HelmRelease" {
+		for _, k := range b.targets.byName[app.name] {
+			add(k)
+		}
+	}
+	return out
+}
+
+// eachName calls f with every word of text that could be the name of an object, and with the
+// first label of a dotted one ("cart.shop.svc").
+func eachName(text string, f func(string)) {
+	for i := 0; i < len(text); {
+		if !nameByte(text[i]) {
+			i++
+			continue
+		}
+		from := i
+		for i < len(text) && nameByte(text[i]) {
+			i++
+		}
+		if i-from >= 3 {
+			f(text[from:i])
 		}
 	}
 }

@@ -23,6 +23,12 @@ type (
 		Factors   []storedFactor
 		Clusters  []storedCluster
 		Records   []storedRecord
+		Habits    []storedHabit
+		Rolled    map[uint32][]int64
+	}
+	storedHabit struct {
+		Namespace, Name string
+		Factors         []uint32
 	}
 	storedFactor struct {
 		Name  incident.FactorName
@@ -142,6 +148,17 @@ func (c *Correlator) Snapshot() ([]byte, error) {
 			s.Records = append(s.Records, c.storeRecord(r, false))
 		}
 	}
+	for k, ids := range c.habits {
+		h := storedHabit{Namespace: k.namespace, Name: k.name}
+		for id := range ids {
+			h.Factors = append(h.Factors, uint32(id))
+		}
+		s.Habits = append(s.Habits, h)
+	}
+	s.Rolled = make(map[uint32][]int64, len(c.rolled))
+	for id, at := range c.rolled {
+		s.Rolled[uint32(id)] = at
+	}
 	var buf bytes.Buffer
 	if err := gob.NewEncoder(&buf).Encode(&s); err != nil {
 		return nil, fmt.Errorf("correlator: snapshot: %w", err)
@@ -228,6 +245,7 @@ func (c *Correlator) Restore(b []byte) error {
 			return err
 		}
 	}
+	n.relearn(&s)
 	for i := range s.Records {
 		sr := &s.Records[i]
 		r := &record{id: sr.ID, state: sr.State, revision: sr.Revision, into: sr.Into, frozen: sr.Frozen, start: sr.Start, end: sr.End, closedAt: sr.ClosedAt, steps: sr.Steps, notes: sr.Notes, sum: sr.Sum}
@@ -249,7 +267,7 @@ func (c *Correlator) Restore(b []byte) error {
 
 func (c *Correlator) restoreCluster(sc *storedCluster) error {
 	cl := c.cluster(sc.Name)
-	cl.last, cl.oldest, cl.dropped, cl.dirty = sc.Last, sc.Oldest, sc.Dropped, true
+	cl.last, cl.oldest, cl.dropped, cl.dirty, cl.learned = sc.Last, sc.Oldest, sc.Dropped, true, true
 	for i := range sc.Objects {
 		so := &sc.Objects[i]
 		o := &object{entity: so.Entity, owner: so.Owner, ownerT: so.OwnerT, labels: so.Labels}
@@ -304,4 +322,35 @@ func (c *Correlator) restoreTrack(o *object, st *storedTrack) (*track, error) {
 		t.votes = append(t.votes, vote{v.Name, v.Conf, v.N})
 	}
 	return t, nil
+}
+
+// relearn makes anew what is derived from tracks and inventories.
+func (c *Correlator) relearn(s *storedState) {
+	for _, h := range s.Habits {
+		ids := make(map[factorID]bool, len(h.Factors))
+		for _, id := range h.Factors {
+			if int(id) < len(c.factors) {
+				ids[factorID(id)] = true
+			}
+		}
+		c.habits[subjectKey{namespace: h.Namespace, name: h.Name}] = ids
+	}
+	for id, at := range s.Rolled {
+		if int(id) < len(c.factors) {
+			c.rolled[factorID(id)] = at
+		}
+	}
+	for _, cl := range c.order {
+		if !cl.inv.known {
+			continue
+		}
+		for id := range cl.inv.counts {
+			c.hold(cl, id)
+		}
+		for _, peak := range cl.inv.peak {
+			for id := range peak {
+				c.hold(cl, id)
+			}
+		}
+	}
 }

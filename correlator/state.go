@@ -81,7 +81,7 @@ type track struct {
 	evidence []incident.Evidence // of the earliest firing point that had some
 	evidT    millis
 	evidI    incident.SignalID
-	flaps    int
+	cut      []part // the parts, if nothing came since and all were closed
 }
 
 // object is one entity of a cluster with its tracks.
@@ -105,7 +105,11 @@ type clusterState struct {
 	dirty   bool
 	local   []*group // result of the last local grouping
 	changes []changeRef
+	idx     int  // order of becoming known
+	learned bool // objects, owners or topology changed since res was made
 	res     *resolver
+	calls   map[subjectKey][]subjectKey
+	pruned  millis
 	oldest  millis // lower bound of the newest points of all tracks; 0: nothing to forget
 	dropped int    // tracks dropped for a limit
 }
