@@ -2,10 +2,18 @@ package causes
 
 import "github.com/tocsin-io/tocsin/incident"
 
-// platformDetectors are the rows of what runs beside and below the workloads: routes, policies,
-// meshes, batch, autoscaling, deletion, certificates and delivery.
+// platformDetectors are the rows of what runs beside and below the workloads: nodes and
+// control plane, routes, policies, meshes, batch, autoscaling, deletion, certificates, delivery.
 func platformDetectors() []detector {
 	return []detector{
+		// infrastructure
+		{[]incident.CauseName{"NodeCertificateExpired"}, []string{"objects/nodes", "events", "logs", "probes"}, nodeCertificates},
+		{[]incident.CauseName{"NodeDiskPressure", "NodeMemoryPressure", "NodePIDPressure"}, []string{"objects/nodes"}, nodePressure},
+		{[]incident.CauseName{"KubeProxyDown", "NetworkPluginDown"}, []string{"objects/daemonsets", "objects/pods", "probes"}, nodeAgents},
+		{[]incident.CauseName{"ControllerManagerDown"}, []string{"objects/pods", "objects/leases", "objects/deployments"}, controllerManager},
+		{[]incident.CauseName{"EtcdSlow"}, []string{"logs"}, slowStore},
+		{[]incident.CauseName{"APIServerOverloaded"}, []string{"logs", "metrics"}, busyAPIServer},
+		{[]incident.CauseName{"CoreDNSDown"}, []string{"objects/deployments", "objects/pods", "logs"}, clusterDNS},
 		// runtime
 		{[]incident.CauseName{"JobDeadlineExceeded", "JobBackoffLimitExceeded"}, []string{"objects/jobs"}, failedJobs},
 		{[]incident.CauseName{"CronJobSuspended"}, []string{"objects/cronjobs", "alerts"}, suspendedCronJobs},
