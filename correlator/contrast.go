@@ -67,7 +67,7 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 	}
 	var cands []*candidate
 	for id, hits := range byFactor {
-		if spans(hits) {
+		if promising(hits) {
 			cands = append(cands, &candidate{id: id, hits: hits})
 		}
 	}
@@ -142,7 +142,7 @@ func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, 
 		if under && infrastructure(f.name) {
 			k = classLost
 		}
-		if score, _ := fit(f.name, k); score > -5 {
+		if score := c.fits.of(f.name, k); score > -5 {
 			byFactor[id] = append(byFactor[id], hit{e: e, w: w, fit: score, node: under})
 		}
 	}
@@ -167,6 +167,17 @@ func infrastructure(n incident.FactorName) bool {
 		return true
 	}
 	return false
+}
+
+// promising reports whether hits could convince at all; most of what passes can not.
+func promising(hits []hit) bool {
+	solid := 0
+	for i := range hits {
+		if hits[i].e.solid && !hits[i].e.lone {
+			solid++
+		}
+	}
+	return (solid > 0 || len(hits) >= 4) && spans(hits)
 }
 
 // spans reports whether hits lie in two groups or more.
@@ -290,7 +301,10 @@ func alike(name incident.FactorName, hits []hit) []hit {
 // runs cuts hits into stretches without long gaps: hours for a factor that few hold, minutes for
 // one that many do.
 func (c *Correlator) runs(id factorID, hits []hit) [][]hit {
-	slices.SortFunc(hits, func(a, b hit) int { return compareEpisodes(a.e, b.e) })
+	byStart := func(a, b hit) int { return compareEpisodes(a.e, b.e) }
+	if !slices.IsSortedFunc(hits, byStart) {
+		slices.SortFunc(hits, byStart)
+	}
 	holders, workloads := c.counts(id, scope{})
 	gap := c.cfg.Memory.Milliseconds() * 3 / 4
 	if holders > 25 && holders*20 > workloads {

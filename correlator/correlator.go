@@ -13,6 +13,7 @@ import (
 type Correlator struct {
 	cfg       Config
 	kinds     *classifier
+	fits      fits
 	clusters  map[incident.ClusterName]*clusterState
 	order     []*clusterState // as they became known
 	byName    []*clusterState // sorted
@@ -54,7 +55,7 @@ type Stats struct {
 // New returns a Correlator. A zero Config is a sane one; see its fields. Validate cfg first:
 // negative bounds are taken as the defaults.
 func New(cfg Config) *Correlator {
-	return &Correlator{cfg: cfg.withDefaults(), kinds: newClassifier(), clusters: make(map[incident.ClusterName]*clusterState), factorIDs: make(map[factorKey]factorID),
+	return &Correlator{cfg: cfg.withDefaults(), kinds: newClassifier(), fits: newFits(), clusters: make(map[incident.ClusterName]*clusterState), factorIDs: make(map[factorKey]factorID),
 		habits: make(map[subjectKey]map[factorID]bool), rolled: make(map[factorID][]millis), held: make(map[factorID]*held), incidents: make(map[incident.ID]*record), changed: make(map[incident.ID]bool)}
 }
 

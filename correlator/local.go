@@ -67,8 +67,15 @@ func (c *Correlator) regroup(cl *clusterState) {
 	b.link()
 	cl.local = b.trees()
 	cl.changes = b.changes()
-	b.indexFacts()
+	indexed := false
 	for _, g := range cl.local {
+		if !g.worth() && !g.solid {
+			continue
+		}
+		if !indexed {
+			b.indexFacts()
+			indexed = true
+		}
 		for _, e := range g.members {
 			b.gather(e)
 		}

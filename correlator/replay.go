@@ -102,7 +102,7 @@ type replay struct {
 
 // settleEvery is how much event time passes between settlings of a replay: nobody looks in
 // between, so this only bounds what is kept.
-const settleEvery = 30 * 60 * 1000
+const settleEvery = 2 * 3600 * 1000
 
 func (rp *replay) apply(b []byte) error {
 	rp.lines++

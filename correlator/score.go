@@ -177,8 +177,7 @@ func (c *Correlator) score(id factorID, hits []hit, in scope, all *hitIndex) *ca
 		last = max(last, h.e.linkEnd)
 	}
 	around := max(all.around(&classesOf, first, last, in), k)
-	_, event := fit(c.factors[id].name, majority(hits))
-	event = event && natural >= 1
+	event := majority(hits).eventDriven() && natural >= 1
 	evidence := excess(float64(k), float64(holders), float64(workloads), float64(around), event)
 	changed := c.changedBefore(id, hits)
 	if evidence < 1 && (natural < 2.5 || infrastructure(c.factors[id].name)) {
