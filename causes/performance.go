@@ -125,45 +125,47 @@ func (m *slowness) noisy(n, hungry *vitals, slow []*vitals) {
 	}
 }
 
-// wholeNodes names nodes on which nearly everything became slow while the rest, callers aside,
-// did not.
+// wholeNodes names nodes on which several workloads became slow while the rest, callers aside,
+// did not. The median tells best who is slow itself; only where no median grew (lost packets)
+// the tail does.
 func (m *slowness) wholeNodes() {
+	slow := slices.DeleteFunc(slices.Clone(m.workloads), func(v *vitals) bool { return m.done[v] || !v.slowedItself() })
+	if len(slow) == 0 {
+		slow = slices.DeleteFunc(slices.Clone(m.workloads), func(v *vitals) bool { return m.done[v] || v.pain() == 0 })
+	}
+	if m.oneExplains(slow) {
+		return
+	}
 	for _, n := range m.c.Nodes.All() {
-		here := m.on(n.Name)
-		var slow []*vitals
-		for _, v := range here {
-			if _, _, ok := v.slowed(); ok {
-				slow = append(slow, v)
+		var here []*vitals
+		for _, v := range slow {
+			if v.node == n.Name {
+				here = append(here, v)
 			}
 		}
-		if len(slow) < 2 || len(slow) < 3 && len(here) > 2 || float64(len(slow)) < 0.6*float64(len(here)) {
+		if len(here) < 2 || len(here) < 3 && float64(len(here)) < 0.6*float64(len(m.on(n.Name))) || m.oneExplains(here) {
 			continue
 		}
-		if slices.ContainsFunc(slow, func(v *vitals) bool { return m.done[v] }) || m.oneExplains(slow) {
-			continue
+		if !slices.ContainsFunc(slow, func(v *vitals) bool { return v.node != n.Name && !m.callsAny(v, here) }) {
+			m.blameNode(n.Name, here)
+			return
 		}
-		elsewhere, slowElsewhere := 0, 0
-		for _, v := range m.workloads {
-			if v.node == n.Name || m.callsAny(v, slow) {
-				continue
-			}
-			elsewhere++
-			if _, _, ok := v.slowed(); ok {
-				slowElsewhere++
-			}
-		}
-		if slowElsewhere*2 > elsewhere {
-			continue
-		}
-		m.blameNode(n.Name, slow)
 	}
 }
 
-// oneExplains reports whether one of the slow workloads is called by all the others: then it is
-// the one, not the node.
+// slowedItself reports whether the median latency grew.
+func (v *vitals) slowedItself() bool {
+	m := v.level(metricMedian)
+	return m.known && m.growth() > max(15, 2*m.base)
+}
+
+// oneExplains reports whether one of the slow workloads accounts for all the others: they call
+// it, or it calls them and is slower by far (their answers are late on its side).
 func (m *slowness) oneExplains(slow []*vitals) bool {
 	return slices.ContainsFunc(slow, func(x *vitals) bool {
-		return !slices.ContainsFunc(slow, func(v *vitals) bool { return v != x && !m.reaches(v, x, 6) })
+		return !slices.ContainsFunc(slow, func(v *vitals) bool {
+			return v != x && !m.reaches(v, x, 6) && !(m.reaches(x, v, 6) && x.pain() > 5*v.pain())
+		})
 	})
 }
 
@@ -204,6 +206,9 @@ func (m *slowness) blameNode(name string, slow []*vitals) {
 			m.done[v] = true
 		}
 	}
+	for _, v := range slow {
+		m.coverCallees(v)
+	}
 	s.propose(incident.CordonNode, e, "keep new pods off node "+name)
 	s.step(e, "See the network of node %s (interface errors, traffic shaping)", name)
 }
@@ -225,7 +230,8 @@ func (m *slowness) podCPU() {
 		rose := cpu.known && cpu.growth() > max(0.05, cpu.base) && (limit == 0 && cpu.growth() > 0.3 || limit > 0 && cpu.high > 0.5*limit || cfs.known && cfs.growth() > 0.05 && cfs.high > 3*cfs.base)
 		held := cfs.known && cfs.growth() > 0.05 && cfs.high > 4*max(cfs.base, 0.01)
 		med, tail, slow := v.slowed()
-		if !rose && !held || !slow && !m.callerSlow(v) && cfs.high < 0.3 {
+		hard := cfs.high >= 0.25 || limit > 0 && cpu.high > 0.6*limit || limit == 0 && cpu.growth() > 0.3
+		if !rose && !held || !slow && !(hard && m.callerSlow(v)) && cfs.high < 0.3 {
 			continue
 		}
 		cause := incident.CauseName("PodCPUSaturated")
@@ -267,6 +273,16 @@ func (m *slowness) coverCallers(s *suspect, v *vitals) {
 		if _, _, ok := o.slowed(); ok && o != v && m.reaches(o, v, 6) {
 			m.done[o] = true
 			s.explain(o.entity, "").relate(o.entity)
+		}
+	}
+}
+
+// coverCallees marks the callees of a slow workload that are slower by its side's fault only:
+// they slowed little beside it.
+func (m *slowness) coverCallees(v *vitals) {
+	for _, o := range m.workloads {
+		if o != v && o.pain() > 0 && o.pain() < v.pain()/5 && m.reaches(v, o, 6) {
+			m.done[o] = true
 		}
 	}
 }
@@ -318,7 +334,9 @@ func (m *slowness) podNetwork() {
 		if len(slow) == 0 {
 			return
 		}
-		worst := slices.MaxFunc(slow, func(a, b *vitals) int { return cmp.Or(cmp.Compare(a.pain(), b.pain()), cmp.Compare(b.entity.Name, a.entity.Name)) })
+		worst := slices.MaxFunc(slow, func(a, b *vitals) int {
+			return cmp.Or(cmp.Compare(a.pain(), b.pain()), cmp.Compare(b.entity.Name, a.entity.Name))
+		})
 		v := m.deepest(worst)
 		if round > 0 && v.pain() < 100 {
 			return
@@ -351,7 +369,10 @@ func (m *slowness) deepest(v *vitals) *vitals {
 func inProportion(callee, caller *vitals) bool {
 	cm, ct, _ := callee.slowed()
 	pm, pt, _ := caller.slowed()
-	return cm > 0.15*pm && ct > 0.05*pt || callee.pain() > 0.3*caller.pain()
+	if pm > 15 {
+		return cm > 0.25*pm && ct > 0.05*pt
+	}
+	return callee.pain() > 0.3*caller.pain()
 }
 
 func (m *slowness) blameNetwork(v *vitals, round int) {
@@ -382,6 +403,7 @@ func (m *slowness) blameNetwork(v *vitals, round int) {
 		s.see("metrics", v.entity, "success rate", fmt.Sprintf("%.3f", ok.low), fmt.Sprintf("%.3f", ok.base))
 	}
 	m.coverCallers(s, v)
+	m.coverCallees(v)
 	if v.workload != nil {
 		s.propose(incident.RolloutRestart, v.entity, "restart the pods of "+v.entity.String()+", on other nodes if possible")
 	}

@@ -535,11 +535,8 @@ func (c *scan) hostNotThere(n need) {
 	sign := f != nil || c.mentioned(n)
 	missing := incident.Entity{Kind: "Service", Namespace: n.host.Namespace, Name: n.host.Name}
 	switch {
-	case wanted && (n.path != "" || sign || c.checkFails(missing) || len(c.named(n.host.Namespace, n.host.Name)) > 0):
+	case wanted && (sign || c.checkFails(missing) || n.path != "" && c.callerSuffers(n.caller)):
 		score := 0.9
-		if !sign && !c.callerSuffers(n.caller) && !c.checkFails(missing) {
-			score = 0.75
-		}
 		s := c.blame("ServiceMissing", n.caller.Entity, score, "%s calls service %s, which does not exist", n.caller.Entity, missing)
 		c.citeMissing(s, n, f, missing)
 	case near != "" && n.path != "":
