@@ -6,21 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/tocsin-io/tocsin/incident"
 )
-
-// LoadDir reads the runbooks of a folder (see Load). Nothing outside the folder is opened, even
-// by a link put there while it reads.
-func LoadDir(ctx context.Context, dir string) ([]Runbook, []Problem, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("runbooks: %w", err)
-	}
-	defer root.Close()
-	return Load(ctx, root.FS())
-}
 
 // searchIn is a line of a query file; searchOut is the line printed for it. Both are read by
 // outside tools: fields are only added.

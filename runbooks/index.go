@@ -34,6 +34,7 @@ type Index struct {
 	opt  Options
 	ans  sync.Pool  // of *analyzer
 	work sync.Mutex // held by the one Replace or Reembed that runs
+	flat bool       // by words only
 	mu   sync.RWMutex
 	st   *state
 }
@@ -92,6 +93,12 @@ func (x *Index) Reembed(ctx context.Context, e Embedder) error {
 
 func (x *Index) build(ctx context.Context, c *corpus) error {
 	st := &state{c: c}
+	if x.flat {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.st = st
+		return nil
+	}
 	var err error
 	st.vectors, err = buildVectors(ctx, c, x.state().vectors, x.opt.Embedder, x.opt.Store)
 	if err != nil {
@@ -165,6 +172,18 @@ func (x *Index) Search(ctx context.Context, q Query) (Result, error) {
 		res.Rejected = append(res.Rejected, hit(&rejected[i]))
 	}
 	res.Confidence, res.Reasons = st.c.confidence(qt, kept)
+	if len(kept) > 0 && kept[0].j.forCause {
+		// The page was written for this cause by a person: it applies as surely as the cause is
+		// the right one. Zero means that nobody said how sure the cause is.
+		sure := q.Facts.Confidence
+		if sure == 0 {
+			sure = 0.7
+		}
+		if sure > res.Confidence {
+			res.Confidence = sure
+			res.Reasons = append([]string{"it is written for cause " + q.Facts.Cause}, res.Reasons...)
+		}
+	}
 	res.Confident = res.Confidence >= answerCut
 	for i := range kept[:min(len(kept), Limit)] {
 		res.Hits = append(res.Hits, hit(&kept[i]))

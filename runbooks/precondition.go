@@ -38,6 +38,7 @@ func compileConditions(f Front) []condition {
 type judgement struct {
 	against, support, open []string
 	expired                bool
+	forCause               bool // the page is for the incident's cause
 }
 
 // judge checks a page's front matter against the facts. A condition that fails to evaluate does
@@ -48,6 +49,7 @@ func (d *doc) judge(ctx context.Context, f *Facts, facts map[string]any, now tim
 	if len(front.Causes) > 0 {
 		switch {
 		case f.Cause != "" && slices.Contains(front.Causes, incident.CauseName(f.Cause)):
+			j.forCause = true
 			j.support = append(j.support, "is for cause "+f.Cause)
 		case f.Cause != "":
 			j.against = append(j.against, fmt.Sprintf("needs cause %s; this is %s", causeList(front.Causes), f.Cause))
