@@ -304,6 +304,11 @@ func fullQuota(c *scan) {
 				if svc := c.serviceWanted(q.Namespace); svc != "" {
 					score, wants = 0.92, svc
 				}
+				for _, ev := range c.quotaEvents(q.Namespace, q.Name) {
+					if has(ev.Message, "requested: "+string(res)+"=") && c.age(cluster.EventTime(ev)) < time.Hour {
+						score, wants = 0.93, "; "+ev.InvolvedObject.Kind+" "+ev.InvolvedObject.Name+" gets none"
+					}
+				}
 			case "QuotaExceededStorage":
 				if w := c.claimWanted(q.Namespace); w != "" {
 					score, wants = 0.9, w

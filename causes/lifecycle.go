@@ -109,7 +109,7 @@ func fullVolumes(c *scan) {
 			c.expand(b, e)
 			for _, p := range c.Pods.In(e.Namespace) {
 				if slices.Contains(claimsOf(&p.Spec), e.Name) {
-					b.relate(c.owner(p)).explain(c.owner(p), "").explain(podEntity(p), "")
+					b.relate(c.owner(p)).explain(c.owner(p), "").explain(c.owner(p), "ApplicationCrash").explain(podEntity(p), "")
 				}
 			}
 		}

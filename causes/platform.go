@@ -6,6 +6,8 @@ import "github.com/tocsin-io/tocsin/incident"
 // control plane, routes, policies, meshes, batch, autoscaling, deletion, certificates, delivery.
 func platformDetectors() []detector {
 	return []detector{
+		// scheduling
+		{[]incident.CauseName{"PreemptedByPriority"}, []string{"objects/pods", "events"}, preempted},
 		// infrastructure
 		{[]incident.CauseName{"NodeCertificateExpired"}, []string{"objects/nodes", "events", "logs", "probes"}, nodeCertificates},
 		{[]incident.CauseName{"NodeDiskPressure", "NodeMemoryPressure", "NodePIDPressure"}, []string{"objects/nodes"}, nodePressure},

@@ -141,7 +141,7 @@ func wrongProbes(c *scan) {
 		switch {
 		case c.wrongPort(f):
 			c.blameProbe(f, "WrongPort", 0.95)
-		case f.wrongProtocol():
+		case f.wrongProtocol(), c.serverPuzzled(f):
 			c.blameProbe(f, "WrongProtocol", 0.95)
 		case c.grpcOfHTTP(f):
 			c.blameProbe(f, "WrongProtocol", 0.85)
@@ -220,6 +220,23 @@ func (f probeFault) wrongProtocol() bool {
 	return has(f.message, "malformed http", "transport connection broken", "http response to https client", "first record does not look like a tls", "frame too large", "server preface",
 		"http request to an https server", "unimplemented", "does not implement the grpc health protocol", "unexpected http status", "wrong version number", "statuscode: 415", "http/2 frame") ||
 		f.probe.HTTPGet != nil && has(f.message, ": eof", "connection reset by peer", "tls: ")
+}
+
+// serverPuzzled reports whether the container's log shows that it was spoken to in another
+// protocol on the port: TLS servers and HTTP/1 servers say so.
+func (c *scan) serverPuzzled(f probeFault) bool {
+	var words []string
+	switch {
+	case f.probe.HTTPGet != nil && f.probe.HTTPGet.Scheme != corev1.URISchemeHTTPS && has(f.message, "statuscode: 400", "eof", "reset", "malformed"):
+		words = []string{"sent an HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "http request to an https"}
+	case f.probe.GRPC != nil:
+		words = []string{`"PRI * HTTP/2.0`, "PRI * HTTP/2.0", `method "PRI"`, "bogus greeting"}
+	default:
+		return false
+	}
+	return slices.ContainsFunc(c.PodLogs(f.ct.Pod.Namespace, f.ct.Pod.Name), func(l *cluster.Log) bool {
+		return l.Container == f.ct.Spec.Name && (anyOf(l.Current, words) || anyOf(l.Previous, words))
+	})
 }
 
 // grpcOfHTTP reports whether a gRPC probe that never connects asks a port that another probe of

@@ -24,6 +24,9 @@ func outOfMemory(c *scan) {
 					continue
 				}
 				t := trouble{container: ct, workload: w, reason: "OOMKilled", message: e.Message, at: e.FinishedAt.Time, source: "objects/pods"}
+				if ct.ready() && c.age(t.at) > 12*time.Hour && ct.restarts() < 3 {
+					continue // once, long ago: that is over
+				}
 				score := 0.95
 				if ct.ready() && c.age(t.at) > 30*time.Minute {
 					score = 0.6
@@ -40,6 +43,7 @@ func (c *scan) oom(t trouble, score float64, message string) {
 	if message != "" {
 		s.quote(t.source, podEntity(t.Pod), message, t.at)
 	}
+	s.explain(t.workload.Entity, "PodMemoryPressure")
 	expected := "more than the process needs"
 	if rs := previous(t.workload); rs != nil {
 		for _, ct := range rs.Spec.Template.Spec.Containers {
@@ -278,6 +282,7 @@ func (c *scan) noSpace(t trouble, f *logFact) {
 			e := incident.Entity{Kind: "PersistentVolumeClaim", Namespace: t.Pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName}
 			s := c.blame("VolumeFull", e, 0.9, "claim %s has no space left; %s writes to it", e, w)
 			s.quote("logs", f.pod, f.text, time.Time{}).explain(w, "").explain(podEntity(t.Pod), "").relate(w, podEntity(t.Pod))
+			s.explain(w, "ApplicationCrash").explain(w, "BadRollout").explain(w, "EphemeralStorageExceeded")
 			c.expand(s, e)
 			return
 		}
@@ -302,11 +307,32 @@ func (c *scan) expand(s *suspect, e incident.Entity) {
 
 var variable = regexp.MustCompile(`\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]{4,})\b|\$\{([A-Za-z_][\w.]*)`)
 
+// listedVariable finds variables with an underscore in the lines after a complaint.
+var listedVariable = regexp.MustCompile(`\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b()`)
+
+// after returns the five lines after a fact's line, at most 1 KiB.
+func after(f *logFact) string {
+	for _, s := range []string{f.log.Previous, f.log.Current} {
+		if _, rest, ok := strings.Cut(s, incident.Clip(f.text, 100)); ok {
+			lines := strings.SplitAfterN(rest[:min(len(rest), 1<<10)], "\n", 7)
+			return strings.Join(lines[:min(len(lines), 6)], "")
+		}
+	}
+	return ""
+}
+
 // crashEnv names processes that miss a variable.
 func (c *scan) crashEnv(k crash) {
 	w := k.workload.Entity
 	for _, f := range k.of(logEnvMissing) {
-		for _, m := range variable.FindAllStringSubmatch(f.text, 6) {
+		if has(f.text, "display a backtrace") {
+			continue // the hint of a panic, not a demand
+		}
+		names := variable.FindAllStringSubmatch(f.text, 6)
+		if len(names) == 0 {
+			names = listedVariable.FindAllStringSubmatch(after(f), 6)
+		}
+		for _, m := range names {
 			name := or(m[1], m[2])
 			if name == "ERROR" || name == "FATAL" || name == "WARN" || name == "INFO" || name == "DEBUG" || name == "PANIC" {
 				continue
@@ -378,7 +404,7 @@ func (c *scan) crashPlain(k crash) {
 	if k.Init && !k.sidecar() {
 		return
 	}
-	if w.Entity.Kind == "Job" || w.Entity.Kind == "CronJob" {
+	if (w.Entity.Kind == "Job" || w.Entity.Kind == "CronJob") && !c.jobStillFails(k) {
 		return
 	}
 	if k.ready() && c.age(k.at) > 10*time.Minute && k.restarts() < 5 {
@@ -398,6 +424,20 @@ func (c *scan) crashPlain(k crash) {
 		c.seeChange(b, w)
 		c.rollback(b, w)
 	}
+}
+
+// jobStillFails reports whether a crashing pod of a Job has something to say and its Job has not
+// ended well, nor one of its CronJob since.
+func (c *scan) jobStillFails(k crash) bool {
+	for _, o := range k.Pod.OwnerReferences {
+		j, ok := c.Jobs.Get(k.Pod.Namespace, o.Name)
+		if o.Kind == "Job" && ok && (j.Status.Succeeded > 0 || c.succeededSince(j)) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(c.PodLogs(k.Pod.Namespace, k.Pod.Name), func(l *cluster.Log) bool {
+		return l.Container == k.Spec.Name && or(l.Previous, l.Current) != ""
+	})
 }
 
 // changedJustBefore reports whether the workload's newest revision is recent and its older one
@@ -429,20 +469,47 @@ func (c *scan) seeChange(s *suspect, w *cluster.Workload) {
 	}
 }
 
-// stuckRollouts names rollouts past their deadline.
+// stuckRollouts names rollouts past their deadline or paused half way, and those whose new pods
+// do not get ready while the old ones are.
 func stuckRollouts(c *scan) {
 	for _, d := range c.Deployments.All() {
+		w := c.Workload(cluster.EntityOf("Deployment", d))
+		if w == nil {
+			continue
+		}
+		if d.Spec.Paused && d.Status.UpdatedReplicas < d.Status.Replicas {
+			s := c.blame("RolloutStuck", w.Entity, 0.6, "%s is paused in the middle of a rollout", w.Entity).level(incident.Warning).explain(w.Entity, "")
+			s.see("objects/deployments", w.Entity, "spec.paused", "true with "+itoa(int(d.Status.UpdatedReplicas))+" of "+itoa(int(d.Status.Replicas))+" pods updated", "false")
+			s.propose(incident.ResumeRollout, w.Entity, "resume the rollout of "+w.Entity.String())
+		}
 		for _, cond := range d.Status.Conditions {
 			if cond.Type == "Progressing" && cond.Status == corev1.ConditionFalse && cond.Reason == "ProgressDeadlineExceeded" {
-				e := cluster.EntityOf("Deployment", d)
-				s := c.blame("RolloutStuck", e, 0.6, "%s: its rollout makes no progress", e)
-				s.see("objects/deployments", e, "status.conditions[Progressing]", cond.Reason+": "+cond.Message, "True").explain(e, "").first(cond.LastTransitionTime.Time)
-				if w := c.Workload(e); w != nil {
-					c.rollback(s, w)
-				}
+				s := c.blame("RolloutStuck", w.Entity, 0.6, "%s: its rollout makes no progress", w.Entity)
+				s.see("objects/deployments", w.Entity, "status.conditions[Progressing]", cond.Reason+": "+cond.Message, "True").explain(w.Entity, "").first(cond.LastTransitionTime.Time)
+				c.rollback(s, w)
+				c.badRevision(w, cond.Message)
 			}
 		}
 	}
+}
+
+// badRevision blames the newest revision of a Deployment none of whose pods is ready while pods
+// of the one before are.
+func (c *scan) badRevision(w *cluster.Workload, message string) {
+	rs := previous(w)
+	if rs == nil || rs.Status.ReadyReplicas == 0 || w.ReplicaSets[0].Status.ReadyReplicas > 0 {
+		return
+	}
+	s := c.blame("BadRollout", w.Entity, 0.75, "%s does not get ready since its last change of template; revision %d is well", w.Entity, cluster.Revision(rs))
+	s.see("objects/deployments", w.Entity, "status.conditions[Progressing]", message, "True").relate(cluster.EntityOf("ReplicaSet", w.ReplicaSets[0])).explain(w.Entity, "")
+	c.seeChange(s, w)
+	for _, p := range current(w) {
+		if ev := c.lastWarning(podEntity(p), "Unhealthy"); ev != nil {
+			s.quote("events", podEntity(p), ev.Message, cluster.EventTime(ev))
+			break
+		}
+	}
+	c.rollback(s, w)
 }
 
 // scaledToZero names workloads without replicas that something needs.

@@ -289,6 +289,9 @@ func (c *scan) verdict(kept []*suspect, open []*symptom) (Verdict, []string) {
 		}
 		return Insufficient, missing
 	}
+	if c.Pods.Len() == 0 && len(c.Workloads()) == 0 {
+		return Insufficient, append(missing, "objects/pods: there are none to judge")
+	}
 	if !c.Sees("objects/pods") || !c.Sees("objects/nodes") && c.Nodes.Len() == 0 {
 		return Insufficient, missing
 	}

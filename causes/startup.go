@@ -1,6 +1,7 @@
 package causes
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -452,6 +453,7 @@ var mountVolume = regexp.MustCompile(`volume "([^"]+)"`)
 func (c *scan) notCreated(t trouble) {
 	e := podEntity(t.Pod)
 	evs := c.warnings(e, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume", "FailedCreatePodContainer", "NetworkNotReady", "FailedSync")
+	slices.SortStableFunc(evs, func(a, b *corev1.Event) int { return cmp.Compare(mountTimeout(b), mountTimeout(a)) })
 	for i := len(evs) - 1; i >= 0; i-- {
 		ev := evs[i]
 		t.message, t.at, t.source = ev.Message, cluster.EventTime(ev), "events"
@@ -462,6 +464,15 @@ func (c *scan) notCreated(t trouble) {
 			return
 		}
 	}
+}
+
+// mountTimeout is 1 for the kubelet's word that it waited for volumes in vain: another event tells
+// what for.
+func mountTimeout(ev *corev1.Event) int {
+	if has(ev.Message, "timed out waiting for the condition", "context deadline exceeded") && has(ev.Message, "unable to attach or mount", "unmounted volumes") {
+		return 1
+	}
+	return 0
 }
 
 func (c *scan) notCreatedBy(t trouble, ev *corev1.Event) bool {

@@ -48,6 +48,9 @@ func (c *scan) lookWorkload(w *cluster.Workload) {
 		c.symptom(symptom{Entity: w.Entity, Reason: "ReplicasUnavailable", Weight: 1, Text: itoa(int(w.Ready)) + " of " + itoa(int(w.Desired)) + " ready"})
 	}
 	for _, p := range live(w) {
+		if c.madeUpFor(p) {
+			continue
+		}
 		s := symptom{Entity: podEntity(p), Owner: w.Entity, Weight: 0.5, At: p.CreationTimestamp.Time}
 		switch {
 		case p.Status.Phase == corev1.PodFailed && !strings.HasSuffix(w.Entity.Kind, "Job"):
@@ -132,4 +135,15 @@ func (c *scan) lookOutside() {
 		}
 		c.symptom(s)
 	}
+}
+
+// madeUpFor reports whether a failed pod of a Job is of no account any more: the Job succeeded all
+// the same, or a later one of its CronJob did.
+func (c *scan) madeUpFor(p *corev1.Pod) bool {
+	for _, o := range p.OwnerReferences {
+		if j, ok := c.Jobs.Get(p.Namespace, o.Name); ok && o.Kind == "Job" {
+			return j.Status.Succeeded > 0 || c.succeededSince(j)
+		}
+	}
+	return false
 }
