@@ -189,7 +189,7 @@ func proposals(inc incident.Incident, hyps []incident.Hypothesis) []incident.Pro
 			p.Incident, p.Target.Cluster, p.Cause, p.Confidence = inc.ID, h.Cluster, h.Cause, h.Confidence
 			p.ID = incident.NewProposalID(p)
 			if p.Action == "" {
-				p.ID = incident.ProposalID("step-" + string(incident.HashParts(p.Target.String(), p.Step))[:12])
+				p.ID = incident.ProposalID("step-" + string(incident.HashParts(p.Step))[:12]) // the same words for every cluster: once
 			}
 			if !seen[p.ID] && len(out) < maxProposals {
 				seen[p.ID] = true

@@ -21,13 +21,18 @@ func (f *flags) hubFlags(cmd *cobra.Command) {
 	fl.StringVar(&f.opts.Listen, "listen", "", "also serve the API at HOST:PORT; needs --tokens")
 	fl.StringVar(&f.opts.TokensFile, "tokens", "", `file of "NAME SECRET" and "alerts:CLUSTER[,CLUSTER] SECRET" lines`)
 	fl.StringSliceVar(&f.opts.Runbooks, "runbooks", nil, "folders of Markdown runbooks beside the built-in ones")
+	fl.StringVar(&f.opts.RolesFile, "roles", "", `file of "NAME role[,role]" lines: approver, admin (default: only the user who runs this)`)
 	fl.StringVar(&f.opts.PolicyFile, "policy", "", "policy file (default: everything asks)")
 }
 
 func (f *flags) actFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.opts.AllowActions, "allow-actions", nil, "actions that agents may run after approval (default: none; proposals are dry)")
-	fl.StringSliceVar(&f.opts.AllowNamespaces, "allow-namespaces", nil, "namespaces in which they may act (default: none)")
+	fl.StringSliceVar(&f.opts.AllowNamespaces, "allow-namespaces", nil, `namespaces in which they may act ("*": all but kube-*; default: none)`)
+	fl.BoolVar(&f.opts.AllowClusterScoped, "allow-cluster-scoped", false, "they may act on nodes and other objects without a namespace")
+	fl.StringVar(&f.opts.ActKubeconfig, "act-kubeconfig", "", "kubeconfig with the credentials for writing, same context names (default: those for reading)")
+	fl.StringVar(&f.opts.Trust, "trust", "", "file of approval keys that agents obey (default: the one of this data folder)")
+	fl.DurationVar(&f.opts.VerifyWindow, "verify-window", 0, "how long an outcome is watched (default: each action's own)")
 }
 
 func up(f *flags) *cobra.Command {
@@ -115,6 +120,7 @@ func simulateCmd(f *flags) *cobra.Command {
 		Example: `  tocsin simulate --clusters 100 --seed 7 ./sim && tocsin replay ./sim/signals.jsonl`, Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { s.Dir = a[0]; return app.Simulate(s, cmd.OutOrStdout()) }}
 	cmd.Flags().IntVar(&s.Clusters, "clusters", 10, "number of clusters")
+	cmd.Flags().StringSliceVar(&s.Kinds, "kinds", nil, "kinds of incident (default: all)")
 	cmd.Flags().Uint64Var(&s.Seed, "seed", 1, "the same seed gives the same files")
 	return cmd
 }

@@ -103,3 +103,19 @@ func mayList(ctx context.Context, client kubernetes.Interface, rs []schema.Group
 	}
 	return out, g.Wait()
 }
+
+// Denied returns the kinds that exist and may not be listed, in our order. An error means that
+// the server does not answer.
+func Denied(ctx context.Context, client kubernetes.Interface, withCustom bool) ([]string, error) {
+	a, err := probe(ctx, client, withCustom)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, s := range a.sources {
+		if s.State == incident.NotAllowed && s.Source != "objects/secrets" {
+			out = append(out, strings.TrimPrefix(s.Source, "objects/"))
+		}
+	}
+	return out, nil
+}

@@ -27,8 +27,7 @@ type (
 	informer = func(informers.SharedInformerFactory) cache.SharedIndexInformer
 )
 
-// kind is one resource that is watched: a new one is one row. Its source name in the coverage is
-// "objects/" and the resource.
+// kind is one resource that is watched: a new one is one row.
 type kind struct {
 	group, version, resource string
 	list                     lister
@@ -36,7 +35,13 @@ type kind struct {
 	quiet                    bool // changes all the time; does not start an analysis by itself
 }
 
-func (k kind) source() string { return "objects/" + k.resource }
+// source is the name in the coverage; events are a source of their own, as in snapshots.
+func (k kind) source() string {
+	if k.resource == "events" {
+		return "events"
+	}
+	return "objects/" + k.resource
+}
 
 // The type parameter is a typed list; reflection is not worth the saved line per row.
 func ls[L runtime.Object](f func(context.Context, kubernetes.Interface, metav1.ListOptions) (L, error)) lister {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/tocsin-io/tocsin/incident"
 	"github.com/tocsin-io/tocsin/internal/bus"
 	"github.com/tocsin-io/tocsin/internal/kube"
+	"github.com/tocsin-io/tocsin/remediations"
 )
 
 // heartbeatEvery is how often an agent says on its stream that it sees its cluster: three missed
@@ -99,6 +101,22 @@ func (a *agent) evidence(payload []byte) ([]byte, error) {
 	}
 	status := a.collector.Status()
 	return json.Marshal(answer(res, req.About, incident.ClusterCoverage{Cluster: a.cluster.Name, LastSeen: status.At, Sources: troubledSources(status.Sources)}))
+}
+
+// State implements remediations.Signals: whether the detectors still blame or excuse the target.
+func (a *agent) State(_ context.Context, _ incident.ID, target incident.Ref) (remediations.SignalState, error) {
+	st, res := a.collector.Latest()
+	status := a.collector.Status()
+	if st == nil || !status.Synced || time.Since(status.At) > freshFor {
+		return remediations.SignalState{Detail: "the cluster is not seen right now"}, nil
+	}
+	about := []incident.Entity{target.Entity}
+	for _, h := range res.Hypotheses {
+		if h.Severity != incident.Info && concerns(h, about) {
+			return remediations.SignalState{Known: true, Detail: fmt.Sprintf("%s: %s still holds", h.Object, h.Cause)}, nil
+		}
+	}
+	return remediations.SignalState{Known: true, Resolved: true, Detail: "no cause is seen on " + target.Entity.String() + " any more"}, nil
 }
 
 // answer picks the hypotheses that blame one of the entities or explain a symptom of it.

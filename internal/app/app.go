@@ -36,6 +36,12 @@ type Options struct {
 	// What this process's agents may do, cluster by cluster alike. Empty: nothing (dry run).
 	AllowActions    []string
 	AllowNamespaces []string
+	// AllowClusterScoped lets them act on nodes and other things without a namespace.
+	AllowClusterScoped bool
+	ActKubeconfig      string        // credentials for writing; "": those for reading
+	Trust              string        // file of approval keys that agents obey; "": the hub's of this data folder
+	RolesFile          string        // who may decide; "": only the user who runs the process
+	VerifyWindow       time.Duration // how long outcomes are watched; 0: each action's own window
 
 	NATS     string // external NATS; "": embedded
 	Creds    string // credentials file for NATS

@@ -27,6 +27,8 @@ const (
 	advanceEvery  = time.Second
 	snapshotEvery = 10 * time.Second
 	leaseTTL      = 10 * time.Second
+	caughtUpAfter = 300 * time.Millisecond // without a stored signal
+	catchUpFor    = 10 * time.Second       // at most: a storm may never pause
 	maxSnapshot   = 1 << 30
 )
 
@@ -37,11 +39,15 @@ type correlating struct {
 	log  *slog.Logger
 	name string // of this process, for the lease
 
-	mu     sync.Mutex // the correlator is single-threaded
-	cor    *correlator.Correlator
-	at     map[incident.ClusterName]uint64 // sequence applied per cluster
-	dirty  bool
-	missed int
+	clock func() time.Time
+
+	mu    sync.Mutex // the correlator is single-threaded
+	cor   *correlator.Correlator
+	at    map[incident.ClusterName]uint64 // sequence applied per cluster
+	dirty bool
+
+	appliedAt time.Time
+	missed    int
 }
 
 // saved is the snapshot: the correlator's state and the stream positions it stands at.
@@ -85,6 +91,7 @@ func (c *correlating) restore(ctx context.Context) (rev uint64, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.appliedAt = time.Now()
 	c.cor, c.at = correlator.New(correlator.Config{}), map[incident.ClusterName]uint64{}
 	if data == nil {
 		return rev, nil
@@ -121,7 +128,7 @@ func (c *correlating) apply(_ context.Context, name incident.ClusterName, events
 	for _, e := range events {
 		c.cor.Apply(e)
 	}
-	c.at[name], c.dirty = p.Seq, true
+	c.at[name], c.dirty, c.appliedAt = p.Seq, true, time.Now()
 	if p.Missed > 0 {
 		c.missed += int(p.Missed)
 		c.log.Warn("signals were dropped from the stream before they were read", "cluster", name, "batches", p.Missed)
@@ -135,6 +142,9 @@ func (c *correlating) drain(ctx context.Context) error {
 	told := map[incident.ID]time.Time{}
 	for _, inc := range c.open() { // the last holder may have died between its snapshot and telling
 		waiting[inc.ID] = inc
+	}
+	if !c.awaitCaughtUp(ctx) {
+		return nil
 	}
 	advanced := time.Time{}
 	for {
@@ -165,6 +175,23 @@ func (c *correlating) drain(ctx context.Context) error {
 	}
 }
 
+// awaitCaughtUp waits until what was stored before the start has been read: an incident seen
+// through half of the clusters' streams would name the wrong thing.
+func (c *correlating) awaitCaughtUp(ctx context.Context) bool {
+	for deadline := time.Now().Add(catchUpFor); time.Now().Before(deadline); {
+		c.mu.Lock()
+		idle := time.Since(c.appliedAt)
+		c.mu.Unlock()
+		if idle > caughtUpAfter {
+			return true
+		}
+		if !pause(ctx, drainEvery) {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *correlating) open() []incident.Incident {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +202,7 @@ func (c *correlating) changed(now time.Time, advanced *time.Time) []incident.Inc
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(*advanced) >= advanceEvery {
-		c.cor.Advance(now)
+		c.cor.Advance(c.clock())
 		*advanced, c.dirty = now, true
 	}
 	if !c.dirty {

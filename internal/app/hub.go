@@ -24,6 +24,7 @@ type hub struct {
 	actions  *actions
 	log      *slog.Logger
 	name     string
+	clock    func() time.Time // nil: the wall clock; a recording has its own
 
 	queue queue
 }
@@ -37,13 +38,20 @@ const (
 func (h *hub) run(ctx context.Context) error {
 	h.queue.init()
 	g, ctx := errgroup.WithContext(ctx)
-	cor := &correlating{bus: h.bus, to: h.put, log: h.log, name: h.name}
+	cor := &correlating{bus: h.bus, to: h.put, log: h.log, name: h.name, clock: h.now}
 	g.Go(func() error { return cor.run(ctx) })
 	for range analysts {
 		g.Go(func() error { return h.analyze(ctx) })
 	}
 	g.Go(func() error { return h.actions.runDesk(ctx) })
 	return g.Wait()
+}
+
+func (h *hub) now() time.Time {
+	if h.clock == nil {
+		return time.Now()
+	}
+	return h.clock()
 }
 
 // put stores what the correlator says and has it analyzed when that could change the answer.
@@ -97,9 +105,9 @@ func (h *hub) analyzeOne(ctx context.Context, id incident.ID) error {
 	}
 	inc := r.view()
 	if inc.State != incident.Open && r.Finding != nil {
-		return h.actions.resolved(ctx, inc)
+		return nil // nothing more is proposed; the desk withdraws what is open by itself
 	}
-	f := h.analyzer.Analyze(ctx, inc, time.Now().UTC())
+	f := h.analyzer.Analyze(ctx, inc, h.now().UTC())
 	if _, err := h.store.change(ctx, id, func(r *record) { r.Finding = &f }); err != nil {
 		return err
 	}

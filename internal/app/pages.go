@@ -11,6 +11,9 @@ import (
 	"github.com/tocsin-io/tocsin/runbooks/library"
 )
 
+// nearHit is the share of the first page's score from which a further one is worth showing.
+const nearHit = 0.6
+
 // pages finds runbooks in the built-in library and the configured folders.
 type pages struct{ index *runbooks.Index }
 
@@ -41,7 +44,7 @@ func loadLibrary(ctx context.Context) ([]runbooks.Runbook, []runbooks.Problem, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("built-in runbooks: %w", err)
 	}
-	return all, problems, nil
+	return slices.DeleteFunc(all, func(r runbooks.Runbook) bool { return r.Path == "README.md" }), problems, nil
 }
 
 // Find implements analyzer.Runbooks.
@@ -50,9 +53,23 @@ func (p pages) Find(ctx context.Context, inc incident.Incident, hyps []incident.
 	if err != nil {
 		return nil, "", err
 	}
-	hits := res.Hits
-	if !res.Confident {
+	if !res.Confident || len(res.Hits) == 0 {
 		return nil, res.Degraded, nil // no page is better than a wrong one at 3 a.m.
 	}
-	return hits[:min(len(hits), 3)], res.Degraded, nil
+	hits := res.Hits[:1]
+	for _, h := range res.Hits[1:min(len(res.Hits), 3)] {
+		if h.Score >= nearHit*hits[0].Score {
+			hits = append(hits, h)
+		}
+	}
+	return hits, res.Degraded, nil
+}
+
+// indexOf indexes the pages with the built-in embedding.
+func indexOf(ctx context.Context, books []runbooks.Runbook) (*runbooks.Index, error) {
+	x := runbooks.NewIndex(runbooks.Options{})
+	if err := x.Replace(ctx, books); err != nil {
+		return nil, fmt.Errorf("index runbooks: %w", err)
+	}
+	return x, nil
 }

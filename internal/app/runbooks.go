@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
+	"github.com/tocsin-io/tocsin/incident"
 	"github.com/tocsin-io/tocsin/internal/app/text"
 	"github.com/tocsin-io/tocsin/runbooks"
 )
@@ -26,7 +28,10 @@ func RunbooksSearch(ctx context.Context, s Search, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	index := runbooks.NewIndex(books)
+	index, err := indexOf(ctx, books)
+	if err != nil {
+		return err
+	}
 	if s.Queries != "" {
 		in := io.Reader(os.Stdin)
 		if s.Queries != "-" {
@@ -119,10 +124,11 @@ func RunbooksShow(ctx context.Context, dirs []string, path string, asJSON bool, 
 	if err != nil {
 		return err
 	}
-	page, err := runbooks.NewIndex(books).Show(path)
-	if err != nil {
-		return err
+	i := slices.IndexFunc(books, func(r runbooks.Runbook) bool { return r.Path == path })
+	if i < 0 {
+		return fmt.Errorf("runbook %s: %w: tocsin runbooks search finds one", incident.UntrustedText(path).Plain(120), incident.ErrNotFound)
 	}
+	page := books[i]
 	if asJSON {
 		return json.NewEncoder(out).Encode(page)
 	}

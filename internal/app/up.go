@@ -17,7 +17,6 @@ import (
 	"github.com/tocsin-io/tocsin/internal/app/text"
 	"github.com/tocsin-io/tocsin/internal/bus"
 	"github.com/tocsin-io/tocsin/internal/kube"
-	"github.com/tocsin-io/tocsin/runbooks"
 )
 
 // Role says which halves a process runs.
@@ -47,7 +46,7 @@ func Up(ctx context.Context, o Options, role Role) error {
 		return err
 	}
 	defer func() { _ = b.Close(context.WithoutCancel(ctx)) }()
-	act, err := newActions(ctx, o, b)
+	act, err := newActions(o, b)
 	if err != nil {
 		return err
 	}
@@ -85,12 +84,14 @@ func newHub(ctx context.Context, o Options, b *bus.Bus, act *actions) (*hub, err
 	for _, p := range problems {
 		o.Log.Warn("runbook problem", "page", p.String())
 	}
+	index, err := indexOf(ctx, books)
+	if err != nil {
+		return nil, err
+	}
 	host, _ := os.Hostname() // only to tell processes apart
 	h := &hub{bus: b, store: &store{kv: b.KV(bus.Incidents)}, actions: act, log: o.Log, name: fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano())}
-	h.analyzer = analyzer.New(agents{b}, pages{runbooks.NewIndex(books)})
-	act.note = h.note
-	act.incidents = h.store
-	return h, nil
+	h.analyzer = analyzer.New(agents{b}, pages{index})
+	return h, act.openDesk(h.store, h.note)
 }
 
 // announce says when a cluster has been read, or why it cannot be.

@@ -10,6 +10,7 @@ import (
 
 // What of an incident fits a screen; `-o json` has all of it.
 const (
+	neverRead    = "objects/secrets" // by design, in every cluster: not worth a line each
 	showMembers  = 12
 	showSteps    = 14
 	showEvidence = 8
@@ -114,7 +115,11 @@ func (w *Writer) timeline(i incident.Incident) {
 		steps = steps[len(steps)-showSteps:]
 	}
 	for _, s := range steps {
-		w.Printf("  %s  %-8s %s", s.Time.Format("15:04:05"), s.Kind, plain(s.Text, 160))
+		what := plain(s.Text, 160)
+		if s.Entity != nil && s.Kind != incident.StepAction {
+			what = plain(incident.Ref{Cluster: s.Cluster, Entity: *s.Entity}.String(), 120) + ": " + what
+		}
+		w.Printf("  %s  %-8s %s", s.Time.Format("15:04:05"), s.Kind, what)
 	}
 }
 
@@ -180,6 +185,29 @@ func (w *Writer) runbooks(f incident.Finding) {
 	}
 }
 
+// Proposals writes the fixes of an incident's finding.
+func (w *Writer) Proposals(i incident.Incident) {
+	if i.Finding == nil {
+		return
+	}
+	w.section("fix")
+	if len(i.Finding.Proposals) == 0 {
+		w.Printf("  no safe action is known; the runbook is for a person")
+	}
+	for n, p := range i.Finding.Proposals {
+		if n == 6 {
+			w.Printf("  … and %d more", len(i.Finding.Proposals)-n)
+			break
+		}
+		if p.Action == "" {
+			w.Printf("  by hand   %s", plain(p.Step, 240))
+			continue
+		}
+		w.Printf("  %s  %s on %s: %s", w.paint(bold, string(p.ID)), p.Action, p.Target.Cluster, plain(p.Summary, 160))
+		w.Printf("      approve with: tocsin actions %s (shows the exact change and its digest), then tocsin approve %s --digest …", p.ID, p.ID)
+	}
+}
+
 func (w *Writer) notSeen(i incident.Incident) {
 	var lines []string
 	for _, c := range i.Silent {
@@ -189,7 +217,7 @@ func (w *Writer) notSeen(i incident.Incident) {
 		lines = append(lines, i.Finding.Coverage.Gaps...)
 		for _, c := range i.Finding.Coverage.Clusters {
 			for _, s := range c.Sources {
-				if s.State == incident.NotAllowed || s.State == incident.NotSeen {
+				if s.Source != neverRead && (s.State == incident.NotAllowed || s.State == incident.NotSeen) {
 					lines = append(lines, fmt.Sprintf("%s: %s %s %s", c.Cluster, s.Source, s.State, s.Detail))
 				}
 			}
