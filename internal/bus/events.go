@@ -3,7 +3,6 @@ package bus
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,7 +84,7 @@ func (b *Bus) batches(c incident.ClusterName, events []incident.Event) ([]batch,
 		if got := e.Cluster(); got != c {
 			return nil, incident.Invalidf("events[%d] is of cluster %q, published as %q", i, got, c)
 		}
-		raw, err := json.Marshal(e)
+		raw, err := e.MarshalJSON() // json.Marshal would check and copy it all again
 		if err != nil {
 			return nil, fmt.Errorf("bus: events[%d]: %w", i, err)
 		}
