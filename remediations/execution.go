@@ -178,7 +178,10 @@ func (a *Agent) finish(ctx context.Context, x *execution, state incident.Outcome
 	}
 	a.cfg.Log.Info("action finished", "cluster", string(a.cfg.Cluster), "incident", string(p.Incident), "action", string(p.Action),
 		"entity", p.Target.Entity.String(), "execution", x.id(), "outcome", string(state), "detail", x.Outcome.Detail)
-	return a.report(ctx, x)
+	if err := a.report(ctx, x); err != nil {
+		a.cfg.Log.Warn("outcome not reported yet", "cluster", string(a.cfg.Cluster), "execution", x.id(), "error", err.Error())
+	}
+	return nil // the outcome stands; Run reports again
 }
 
 // report sends the outcome and then remembers that it was sent; it may be sent more than once.
@@ -186,7 +189,7 @@ func (a *Agent) report(ctx context.Context, x *execution) error {
 	if err := unlock(ctx, a.cfg.KV, x.target().Entity, x.id()); err != nil {
 		return err
 	}
-	if err := a.cfg.Outcomes.Report(ctx, *x.Outcome); err != nil {
+	if err := a.cfg.Outcomes.Report(ctx, *x.Outcome); err != nil && !reasonable(err) { // a hub that will never take it is not asked again
 		return fmt.Errorf("report the outcome of %s: %w", x.id(), err)
 	}
 	x.Reported = true
