@@ -382,7 +382,7 @@ func (c *scan) appProtocol(svc *corev1.Service, path string, sp corev1.ServicePo
 			}
 		}
 	}
-	sign := c.portFails(svc, sp)
+	sign := or(c.portFails(svc, sp), c.protocolError(svc, w))
 	if spoken == "" || spoken == "grpc" && isGRPC || spoken == "http" && isHTTP || sign == "" && !c.meshed(w) {
 		return
 	}
@@ -391,6 +391,31 @@ func (c *scan) appProtocol(svc *corev1.Service, path string, sp corev1.ServicePo
 	s.see("objects/services", e, path+".appProtocol", said, spoken).relate(e).explain(e, "")
 	s.propose(incident.PatchServicePort, e, "declare "+spoken+" for port "+strconv.Itoa(int(sp.Port))+" of service "+svc.Name,
 		incident.ParamPort, strconv.Itoa(int(sp.Port)), incident.ParamTargetPort, sp.TargetPort.String(), "appProtocol", spoken)
+}
+
+// protocolError returns a line in which the server, or a proxy in front of it, says that it was
+// spoken to in another protocol; "" when there is none.
+func (c *scan) protocolError(svc *corev1.Service, w *cluster.Workload) string {
+	puzzled := []string{`"PRI * HTTP/2.0`, "PRI * HTTP/2.0", `method "PRI"`, "bogus greeting"}
+	for _, p := range w.Pods {
+		for _, l := range c.PodLogs(p.Namespace, p.Name) {
+			for line := range strings.Lines(l.Current) {
+				if anyOf(line, puzzled) {
+					return podEntity(p).String() + ": " + strings.TrimSpace(incident.Clip(line, 300))
+				}
+			}
+		}
+	}
+	for _, o := range c.callersOf(svc) {
+		for _, p := range o.Pods {
+			for _, l := range c.PodLogs(p.Namespace, p.Name) {
+				if i := strings.Index(l.Current, "protocol_error"); i >= 0 && strings.Contains(l.Current, svc.Name) {
+					return podEntity(p).String() + ": " + strings.TrimSpace(incident.Clip(l.Current[max(0, i-200):], 300))
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // meshed reports whether the workload's pods carry a mesh proxy.
@@ -442,6 +467,9 @@ func (c *scan) acceptsPort(svc *corev1.Service, port int) bool {
 // callFails returns what a caller's log says about a host and port; "" when it says nothing.
 func (c *scan) callFails(n need) *logFact {
 	for _, f := range c.said(n.caller.Entity, logRefused, logTimeout, logUnknownHost, logDNSTimeout, logDBDown, logUnavailable) {
+		if f.host == "" && f.class == logUnknownHost && n.host.Service == nil {
+			return f // it does not say which name; this one does not resolve
+		}
 		if f.host == n.text || strings.HasPrefix(f.host, n.text+".") || n.host.Name != "" && f.host == n.host.Name {
 			if n.port == 0 || f.port == "" || f.port == strconv.Itoa(n.port) {
 				return f
@@ -486,11 +514,26 @@ func (c *scan) portNotThere(n need) {
 	case c.mentioned(n), c.callerSuffers(n.caller):
 		score = 0.93
 	}
-	s := c.blame("ServiceAddressEnvWrong", n.caller.Entity, score, "%s: %s names %s:%d, but service %s has port %s", n.caller.Entity, n.name, n.text, n.port, svc.Name, servicePorts(svc)).level(level)
+	cause := addressCause(c, svc)
+	s := c.blame(cause, n.caller.Entity, score, "%s: %s names %s:%d, but service %s has port %s", n.caller.Entity, n.name, n.text, n.port, svc.Name, servicePorts(svc)).level(level)
 	c.seeAddress(s, n, f, e)
 	if len(svc.Spec.Ports) == 1 {
 		c.fixAddress(s, n, replacePort(n.value, n.port, int(svc.Spec.Ports[0].Port)))
 	}
+}
+
+// addressCause tells a wrong address of a database from one of any other service. Caches and
+// search engines count as services: their clients live without them.
+func addressCause(c *scan, svc *corev1.Service) incident.CauseName {
+	ws, _ := c.ServiceWorkloads(svc)
+	for _, w := range ws {
+		for _, ct := range w.Template.Spec.Containers {
+			if image := ct.Image[strings.LastIndexByte(ct.Image, '/')+1:]; database(w) && !has(image, "redis", "valkey", "etcd", "elasticsearch", "exporter") {
+				return "DatabaseInvalidPort"
+			}
+		}
+	}
+	return "ServiceAddressEnvWrong"
 }
 
 func replacePort(value string, from, to int) string {
@@ -533,6 +576,9 @@ func (c *scan) hostNotThere(n need) {
 	}
 	f := c.callFails(n)
 	sign := f != nil || c.mentioned(n)
+	if sign && n.path != "" && near == "" && !wanted && c.elsewhere(n, f) {
+		return
+	}
 	missing := incident.Entity{Kind: "Service", Namespace: n.host.Namespace, Name: n.host.Name}
 	switch {
 	case wanted && (sign || c.checkFails(missing) || n.path != "" && c.callerSuffers(n.caller)):
@@ -544,10 +590,11 @@ func (c *scan) hostNotThere(n need) {
 		if sign {
 			score = 0.96
 		}
-		s := c.blame("ServiceAddressEnvWrong", n.caller.Entity, score, "%s: %s names service %s, which does not exist; there is %s", n.caller.Entity, n.name, n.host.Name, near)
+		there, _ := c.Services.Get(n.host.Namespace, near)
+		s := c.blame(addressCause(c, there), n.caller.Entity, score, "%s: %s names service %s, which does not exist; there is %s", n.caller.Entity, n.name, n.host.Name, near)
 		c.seeAddress(s, n, f, incident.Entity{Kind: "Service", Namespace: n.host.Namespace, Name: near})
 		c.fixAddress(s, n, strings.Replace(n.value, n.host.Name, near, 1))
-	case sign && n.path != "" && len(names) > 0 && !c.callsElse(n):
+	case sign && n.path != "":
 		s := c.blame("ServiceMissing", n.caller.Entity, 0.8, "%s calls service %s, which does not exist", n.caller.Entity, missing)
 		c.citeMissing(s, n, f, missing)
 	default:
@@ -556,8 +603,25 @@ func (c *scan) hostNotThere(n need) {
 	}
 }
 
-// callsElse is a hook for callers whose calls are optional; none are known.
-func (c *scan) callsElse(need) bool { return false }
+// elsewhere blames the namespace in an address when the service is in another one, and reports
+// whether it is.
+func (c *scan) elsewhere(n need, f *logFact) bool {
+	for _, svc := range c.Services.All() {
+		if svc.Name != n.host.Name || svc.Namespace == n.host.Namespace {
+			continue
+		}
+		e := cluster.EntityOf("Service", svc)
+		s := c.blame(addressCause(c, svc), n.caller.Entity, 0.93, "%s: %s names service %s of namespace %s; it is in %s", n.caller.Entity, n.name, svc.Name, n.host.Namespace, svc.Namespace)
+		c.seeAddress(s, n, f, e)
+		fixed := svc.Name + "." + svc.Namespace
+		if strings.Contains(n.text, ".svc") {
+			fixed += n.text[strings.Index(n.text, ".svc"):]
+		}
+		c.fixAddress(s, n, strings.Replace(n.value, n.text, fixed, 1))
+		return true
+	}
+	return false
+}
 
 func (c *scan) citeMissing(s *suspect, n need, f *logFact, missing incident.Entity) {
 	if n.path != "" {
