@@ -93,7 +93,7 @@ func (c *scan) envNeeds(w *cluster.Workload, ct *corev1.Container, path string) 
 			return
 		}
 		h := c.Resolve(ns, host)
-		if h.Service == nil && h.Pod == nil && !scheme && port == 0 && !strings.Contains(host, "-") && !strings.Contains(host, ".") {
+		if h.Service == nil && h.Pod == nil && !scheme && port == 0 && !strings.Contains(host, "-") && !strings.Contains(host, ".") && !hasSisterPort(ct, name) {
 			return // a word, not a host
 		}
 		if h.Service == nil && h.Pod == nil && (!strings.ContainsAny(host, "abcdefghijklmnopqrstuvwxyz") || !h.Cluster) {
@@ -124,6 +124,12 @@ func (c *scan) envNeeds(w *cluster.Workload, ct *corev1.Container, path string) 
 	}
 	joinPorts(out, env)
 	return out
+}
+
+// hasSisterPort reports whether the container sets X_PORT beside X_HOST.
+func hasSisterPort(ct *corev1.Container, name string) bool {
+	stem, ok := strings.CutSuffix(strings.ToUpper(name), "HOST")
+	return ok && slices.ContainsFunc(ct.Env, func(e corev1.EnvVar) bool { return strings.ToUpper(e.Name) == stem+"PORT" })
 }
 
 // joinPorts gives a host without port the port of its sister variable (X_HOST and X_PORT).
