@@ -68,14 +68,7 @@ func (c *Correlator) Advance(now time.Time) {
 	}
 	c.clock = t
 	if t > c.watermark {
-		if t-c.settledAt > 60_000 { // open episodes grow, quiet ones close
-			c.dirty = true
-			for _, cl := range c.order {
-				if len(cl.local) > 0 {
-					cl.dirty = true
-				}
-			}
-		}
+		c.dirty = c.dirty || t-c.settledAt >= 1000 // open episodes grow, quiet ones close
 		c.watermark = t
 	}
 }
@@ -159,9 +152,10 @@ func (c *Correlator) settle() {
 		c.byName = slices.Clone(c.order)
 		slices.SortFunc(c.byName, func(a, b *clusterState) int { return cmp.Compare(a.name, b.name) })
 	}
+	now := c.now()
 	var groups []*group
 	for _, cl := range c.order {
-		if cl.dirty {
+		if cl.dirty || now > cl.groupedAt && cl.groupedAt < cl.moving || len(cl.local) > 0 && now >= cl.staleAt {
 			c.regroup(cl)
 			cl.dirty = false
 		}

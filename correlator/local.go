@@ -53,7 +53,13 @@ func (c *Correlator) regroup(cl *clusterState) {
 			}
 		}
 	}
+	cl.groupedAt, cl.moving, cl.staleAt = b.now, 0, 1<<62
 	for key, ps := range parts {
+		for i := range ps {
+			if ps[i].open {
+				cl.moving, cl.staleAt = max(cl.moving, ps[i].end+hold), min(cl.staleAt, ps[i].end+stale+1)
+			}
+		}
 		if len(ps) > 0 {
 			es := b.episodes(key, ps)
 			b.byKey[key] = es

@@ -92,6 +92,7 @@ func Replay(ctx context.Context, r io.Reader, cfg Config) (ReplayResult, error) 
 // replay is the state of one Replay.
 type replay struct {
 	c       *Correlator
+	dec     incident.Decoder
 	out     ReplayResult
 	line    int // of the file, from 1
 	lines   int // not blank
@@ -106,8 +107,8 @@ const settleEvery = 2 * 3600 * 1000
 
 func (rp *replay) apply(b []byte) error {
 	rp.lines++
-	var ev incident.Event
-	if err := ev.UnmarshalJSON(b); err != nil {
+	ev, err := rp.dec.Decode(b)
+	if err != nil {
 		if rp.lines == 1 {
 			return fmt.Errorf("replay: line %d: %w", rp.line, err)
 		}

@@ -110,8 +110,10 @@ type clusterState struct {
 	res     *resolver
 	calls   map[subjectKey][]subjectKey
 	pruned  millis
-	oldest  millis // lower bound of the newest points of all tracks; 0: nothing to forget
-	dropped int    // tracks dropped for a limit
+	// what grouped is true of groupedAt; until moving it changes with time alone, and again at staleAt
+	groupedAt, moving, staleAt millis
+	oldest                     millis // lower bound of the newest points of all tracks; 0: nothing to forget
+	dropped                    int    // tracks dropped for a limit
 }
 
 // inventory holds the counts of one cluster.
