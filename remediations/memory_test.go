@@ -53,6 +53,12 @@ func (m *memKV) Get(_ context.Context, key string) ([]byte, uint64, error) {
 }
 
 func (m *memKV) Create(_ context.Context, key string, value []byte) (uint64, error) {
+	m.mu.Lock()
+	_, exists := m.values[key]
+	m.mu.Unlock()
+	if exists {
+		return 0, incident.ErrStale // not a step: nothing can change by it
+	}
 	defer m.around("create " + key)()
 	if m.fail != nil {
 		return 0, m.fail
