@@ -262,7 +262,7 @@ var matcher = sync.OnceValue(func() *automaton {
 
 var (
 	peerURL    = regexp.MustCompile(`(?i)(?:https?|jdbc:[a-z]+|redis|amqp|mongodb|postgres(?:ql)?|mysql|grpc|tcp)://(?:[^@/\s"]*@)?([a-z0-9][a-z0-9.-]*)(?::(\d{1,5}))?`)
-	peerLookup = regexp.MustCompile(`(?i)(?:lookup |UnknownHostException: |ENOTFOUND |EAI_AGAIN |resolve host:? |resolve host name |translate host name "|Failed to resolve '?|failed for |host '|host )([a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*)(?::(\d{1,5}))?`)
+	peerLookup = regexp.MustCompile(`(?i)(?:lookup |UnknownHostException: |ENOTFOUND |EAI_AGAIN |resolve host:? |resolve host name |translate host name "|Failed to resolve '?|failed for |not known: |resolution: |getaddrinfo failed: |host '|host )([a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*)(?::(\d{1,5}))?`)
 	peerDial   = regexp.MustCompile(`(?i)(?:dial tcp |connect to |connecting to |ECONNREFUSED |connect |refused: |addr=|address[:=] ?"?|server at |to server |host=)"?/?\[?([a-z0-9][a-z0-9.:-]*?)\]?[:/ ](\d{2,5})\b`)
 	peerPlain  = regexp.MustCompile(`\b([a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*|\d{1,3}(?:\.\d{1,3}){3}):(\d{2,5})\b`)
 )

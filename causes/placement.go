@@ -14,25 +14,33 @@ type metaOwner = metav1.OwnerReference
 // free returns what a node has left of a resource by the requests of the pods on it, those seen
 // only in part included.
 func (c *scan) free(n *corev1.Node, res corev1.ResourceName) resource.Quantity {
-	free := n.Status.Allocatable[res].DeepCopy()
-	seen := map[string]bool{}
-	take := func(p *corev1.Pod) {
-		if p.Spec.NodeName != n.Name || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || seen[p.Namespace+"/"+p.Name] {
-			return
-		}
-		seen[p.Namespace+"/"+p.Name] = true
-		free.Sub(podRequests(&p.Spec, res))
+	key := roomKey{n.Name, res}
+	if q, ok := c.room[key]; ok {
+		return q
 	}
+	free := n.Status.Allocatable[res].DeepCopy()
+	seen := map[*corev1.Pod]bool{}
 	for _, p := range c.PodsOnNode(n.Name) {
-		take(p)
+		if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+			free.Sub(podRequests(&p.Spec, res))
+		}
 	}
 	for _, p := range c.Partials {
-		take(p)
+		if _, whole := c.Pods.Get(p.Namespace, p.Name); p.Spec.NodeName == n.Name && !whole && !seen[p] && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+			seen[p] = true
+			free.Sub(podRequests(&p.Spec, res))
+		}
 	}
 	if free.Sign() < 0 {
-		return resourceZero(res)
+		free = resourceZero(res)
 	}
+	c.room[key] = free
 	return free
+}
+
+type roomKey struct {
+	node string
+	res  corev1.ResourceName
 }
 
 func resourceZero(res corev1.ResourceName) resource.Quantity {
@@ -164,6 +172,9 @@ func (c *scan) antiAffine() []*corev1.Pod {
 }
 
 func (c *scan) hostPortTaken(p *corev1.Pod, n *corev1.Node) bool {
+	if hostPorts(&p.Spec) == "" {
+		return false
+	}
 	type port struct {
 		n     int32
 		proto corev1.Protocol

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/tocsin-io/tocsin/cluster"
 	"github.com/tocsin-io/tocsin/incident"
@@ -25,6 +26,7 @@ type scan struct {
 	wants     []need                         // nil: not looked for
 	wantsOf   map[incident.Entity][]need
 	reached   map[incident.Entity]map[incident.Entity]bool
+	room      map[roomKey]resource.Quantity
 	repellers []*corev1.Pod // placed pods with a required anti-affinity; nil: not looked for
 }
 
@@ -36,6 +38,8 @@ type symptom struct {
 	Text   string          // untrusted
 	Weight float64         // 1: something does not work; below: a sign
 	At     time.Time       // first seen; zero when not known
+
+	by []*suspect // who accounts for it; set by weigh
 }
 
 // suspect is a cause blamed on an object, with what speaks for it. Scores: 0.95 the API server or
@@ -168,5 +172,5 @@ func contains(es []incident.Entity, e incident.Entity) bool {
 }
 
 func newScan(st *cluster.State) *scan {
-	return &scan{State: st, reached: map[incident.Entity]map[incident.Entity]bool{}}
+	return &scan{State: st, reached: map[incident.Entity]map[incident.Entity]bool{}, room: map[roomKey]resource.Quantity{}}
 }

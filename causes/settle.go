@@ -107,23 +107,45 @@ func (c *scan) accounts(s *suspect, y *symptom) bool {
 
 // weigh sets what part of the symptoms each suspect accounts for.
 func (c *scan) weigh() {
+	at := map[incident.Entity][]int{}
+	for i, y := range c.symptoms {
+		at[y.Entity.Key()] = append(at[y.Entity.Key()], i)
+		if y.Owner.Key() != y.Entity.Key() {
+			at[y.Owner.Key()] = append(at[y.Owner.Key()], i)
+		}
+	}
 	for _, s := range c.suspects {
-		for _, y := range c.symptoms {
-			if !c.accounts(s, y) {
-				continue
-			}
-			near := s.object.Key() == y.Owner.Key() || s.object.Key() == y.Entity.Key()
-			if near {
-				s.weight += y.Weight
-			} else {
-				s.weight += y.Weight / 4
-			}
-			if len(s.explained) < 60 && (near || y.Weight >= 0.5) && !slices.ContainsFunc(s.explained, func(x incident.Explained) bool {
-				return x.Entity.Key() == y.Entity.Key() && (x.Reason == y.Reason || x.Reason == "")
-			}) {
-				s.explained = append(s.explained, incident.Explained{Entity: y.Entity, Reason: y.Reason})
+		var near []int
+		add := func(e incident.Entity) { near = append(near, at[e.Key()]...) }
+		add(s.object)
+		for _, x := range s.explained {
+			add(x.Entity)
+		}
+		for e := range c.reach(s.object) {
+			add(e)
+		}
+		slices.Sort(near)
+		for _, i := range slices.Compact(near) {
+			if c.accounts(s, c.symptoms[i]) {
+				c.charge(s, c.symptoms[i])
 			}
 		}
+	}
+}
+
+// charge adds a symptom to what a suspect accounts for.
+func (c *scan) charge(s *suspect, y *symptom) {
+	y.by = append(y.by, s)
+	near := s.object.Key() == y.Owner.Key() || s.object.Key() == y.Entity.Key()
+	if near {
+		s.weight += y.Weight
+	} else {
+		s.weight += y.Weight / 4
+	}
+	if len(s.explained) < 60 && (near || y.Weight >= 0.5) && !slices.ContainsFunc(s.explained, func(x incident.Explained) bool {
+		return x.Entity.Key() == y.Entity.Key() && (x.Reason == y.Reason || x.Reason == "")
+	}) {
+		s.explained = append(s.explained, incident.Explained{Entity: y.Entity, Reason: y.Reason})
 	}
 }
 
@@ -254,9 +276,13 @@ func confidence(s *suspect, i int, kept []*suspect) float64 {
 
 // unexplained returns the symptoms that no kept suspect of at least even odds accounts for.
 func (c *scan) unexplained(kept []*suspect) []*symptom {
+	in := map[*suspect]bool{}
+	for _, s := range kept {
+		in[s] = s.score >= 0.5 && s.severity != incident.Info
+	}
 	var out []*symptom
 	for _, y := range c.symptoms {
-		if !slices.ContainsFunc(kept, func(s *suspect) bool { return s.score >= 0.5 && s.severity != incident.Info && c.accounts(s, y) }) {
+		if !slices.ContainsFunc(y.by, func(s *suspect) bool { return in[s] }) {
 			out = append(out, y)
 		}
 	}
