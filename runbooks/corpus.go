@@ -253,8 +253,8 @@ func (b *builder) section(d *doc, s Section) {
 		}
 	}
 	sec := section{words: words, terms: make([]termCount, 0, len(counts))}
-	for id, n := range counts {
-		sec.terms = append(sec.terms, termCount{id, n})
+	for _, id := range termIDs(counts) {
+		sec.terms = append(sec.terms, termCount{id, counts[id]})
 	}
 	d.secs = append(d.secs, sec)
 }

@@ -202,7 +202,7 @@ func (x *Index) Search(ctx context.Context, q Query) (Result, error) {
 // that names another cause goes behind.
 const (
 	supportWeight    = 3.0
-	causeClashWeight = 2.5
+	causeClashWeight = 4.0
 	expiredWeight    = 1.0
 )
 

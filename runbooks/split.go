@@ -28,9 +28,9 @@ func split(body string, firstLine int) []Section {
 		s.line(strings.TrimRight(line, " \t"), n)
 		n++
 	}
-	s.flush(n)
+	s.flush()
 	if len(s.out) == 0 {
-		s.out = append(s.out, Section{Line: firstLine})
+		s.out = append(s.out, Section{Line: firstLine, Headings: s.path()})
 	}
 	return s.out
 }
@@ -49,7 +49,7 @@ func (s *splitter) line(line string, n int) {
 		return
 	}
 	if level, text := heading(line); level > 0 {
-		s.flush(n)
+		s.flush()
 		s.enter(level, text)
 		s.start = n + 1
 		return
@@ -58,13 +58,13 @@ func (s *splitter) line(line string, n int) {
 		text := s.lastText
 		s.size -= len(s.lines[len(s.lines)-1]) + 1
 		s.lines = s.lines[:len(s.lines)-1]
-		s.flush(n)
+		s.flush()
 		s.enter(level, text)
 		s.start = n + 1
 		return
 	}
 	if s.size+len(line) > MaxSectionBytes && (line == "" || s.size > 2*MaxSectionBytes) && s.size > 0 {
-		s.flush(n)
+		s.flush()
 		s.start = n
 	}
 	s.add(line, n)
@@ -85,28 +85,31 @@ func (s *splitter) add(line string, n int) {
 	s.size += len(line) + 1
 }
 
-// flush ends the section. Text beyond MaxSections sections of a page joins the last one's end
-// and is dropped: such a page is hostile or generated.
-func (s *splitter) flush(int) {
+// flush ends the section. Text beyond MaxSections sections of a page is dropped: such a page is
+// hostile or generated. (Lint says so.)
+func (s *splitter) flush() {
 	for len(s.lines) > 0 && s.lines[len(s.lines)-1] == "" {
 		s.lines = s.lines[:len(s.lines)-1]
 	}
 	if len(s.lines) > 0 && len(s.out) < MaxSections {
-		var path []string
-		for _, h := range s.headings {
-			if h != "" {
-				path = append(path, h)
-			}
-		}
 		text := strings.Join(s.lines, "\n")
-		s.out = append(s.out, Section{Headings: path, Line: s.start, Text: text, Commands: commands(s.lines)})
+		s.out = append(s.out, Section{Headings: s.path(), Line: s.start, Text: text, Commands: commands(s.lines)})
 	}
 	s.lines, s.size, s.lastText = nil, 0, ""
 }
 
+// path returns the headings that the current text stands under.
+func (s *splitter) path() []string {
+	var path []string
+	for _, h := range s.headings {
+		if h != "" {
+			path = append(path, h)
+		}
+	}
+	return path
+}
+
 func (s *splitter) enter(level int, text string) {
-	// A heading without text of its own still names the page; keep it as an empty section only
-	// when it is the first, so that its words are found.
 	if len(s.headings) > level-1 {
 		s.headings = s.headings[:level-1]
 	}

@@ -151,19 +151,21 @@ func informative(p string, i, n int) bool {
 	return true
 }
 
-// isAddress reports IPv4 addresses with or without a port.
+// isAddress reports IPv4 addresses with or without a port, IPv6 addresses and times of day.
 func isAddress(s string) bool {
-	dots := 0
+	dots, colons := 0, 0
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '.':
 			dots++
-		case c >= '0' && c <= '9' || c == ':' || c == '/':
+		case c == ':':
+			colons++
+		case c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c == '/':
 		default:
 			return false
 		}
 	}
-	return dots == 3 || strings.Count(s, ":") > 1
+	return dots == 3 || colons > 1
 }
 
 func (a *analyzer) stem(w string) string {
