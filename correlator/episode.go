@@ -313,9 +313,12 @@ func (b *builder) nodeOf(t *track) string {
 		return best
 	}
 	for _, e := range t.related {
-		if e.Kind == "Node" {
-			return e.Name
+		if e.Kind == "Node" && (best == "" || e.Name < best) {
+			best = e.Name
 		}
+	}
+	if best != "" {
+		return best
 	}
 	return b.cl.topo.runsOn[t.obj.entity]
 }

@@ -37,10 +37,10 @@ func (b *builder) indexFacts() {
 	}
 	for key, tracks := range b.bySubject {
 		for _, t := range tracks {
-			node := ""
+			node, at := "", millis(-1)
 			for _, o := range t.obs {
-				if f := &b.c.factors[o.id]; f.name == incident.FactorNode {
-					node = f.value
+				if f := &b.c.factors[o.id]; f.name == incident.FactorNode && (o.last > at || o.last == at && f.value < node) {
+					node, at = f.value, o.last
 				}
 			}
 			for _, o := range t.obs {
@@ -71,17 +71,19 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 	give := func(id factorID) {
 		count(byName, b.c.factors[id].name, tally{id, 0, e.start})
 	}
+	lacks := func(id factorID) bool { return len(byName[b.c.factors[id].name]) == 0 }
+	var missing []factorID // all first: what is given must not hide what follows
 	for _, n := range e.nodes {
 		for _, id := range b.facts.node[n] {
-			if name := b.c.factors[id].name; len(b.facts.node[n]) <= 6 && len(byName[name]) == 0 {
-				give(id)
+			if len(b.facts.node[n]) <= 6 && lacks(id) && !slices.Contains(missing, id) {
+				missing = append(missing, id)
 			}
 		}
 	}
 	if ids := b.facts.policy[e.key.namespace]; len(ids) == 1 && len(byName[incident.FactorPolicy]) == 0 {
 		give(ids[0])
 	}
-	if imgs := byName[incident.FactorImage]; len(imgs) > 0 && len(byName[incident.FactorRegistry]) == 0 {
+	if imgs := byName[incident.FactorImage]; len(imgs) == 1 && len(byName[incident.FactorRegistry]) == 0 {
 		if host, _, ok := strings.Cut(b.c.factors[imgs[0].id].value, "/"); ok {
 			if id, known := b.c.factorIDs[factorKey{name: incident.FactorRegistry, value: host}]; known {
 				give(id)
@@ -95,19 +97,22 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 	}
 	var images []factorID
 	for id := range b.c.habits[e.key] {
-		switch name := b.c.factors[id].name; {
-		case len(byName[name]) > 0 || !b.cl.inv.known || b.cl.inv.holders(id) == 0:
-		case name == incident.FactorImage:
+		switch {
+		case !lacks(id) || !b.cl.inv.known || b.cl.inv.holders(id) == 0:
+		case b.c.factors[id].name == incident.FactorImage:
 			images = append(images, id)
 		default:
-			give(id)
+			missing = append(missing, id)
 		}
 	}
 	if len(images) > 1 {
 		images = slices.DeleteFunc(images, func(id factorID) bool { return !b.c.rolledIn(id, e.start-suspectFar, e.start) })
 	}
 	if len(images) == 1 {
-		give(images[0])
+		missing = append(missing, images[0])
+	}
+	for _, id := range missing {
+		give(id)
 	}
 }
 

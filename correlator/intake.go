@@ -97,7 +97,7 @@ func (c *Correlator) see(cl *clusterState, source string, t millis) {
 	if t <= c.watermark {
 		return
 	}
-	const leap = 30 * 60 * 1000
+	const leap = 6 * 3600 * 1000
 	if c.watermark > 0 && t > c.watermark+leap && len(c.clusters) > 1 {
 		if c.leapBy == nil || c.leapBy == cl || c.leapTo < t-leap {
 			c.leapBy, c.leapTo = cl, t

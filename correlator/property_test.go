@@ -33,9 +33,17 @@ func picture(c *correlator.Correlator) []string {
 		if inc.Shared != nil {
 			shared = fmt.Sprint(*inc.Shared)
 		}
-		out = append(out, fmt.Sprintf("%s %s %s %s %s %v %v", inc.Title, inc.Severity, inc.OpenedAt.Format(time.RFC3339Nano), root, shared, inc.Clusters, ids))
+		out = append(out, fmt.Sprintf("%s %s %s %s %s %v %d signals %s", inc.Title, inc.Severity, inc.OpenedAt.Format(time.RFC3339Nano), root, shared, inc.Clusters, len(ids), incident.HashParts(strs(ids)...)[:12]))
 	}
 	slices.Sort(out)
+	return out
+}
+
+func strs(ids []incident.SignalID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
 	return out
 }
 
