@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/tocsin-io/tocsin/cluster"
 	"github.com/tocsin-io/tocsin/incident"
 )
@@ -24,6 +26,20 @@ func clusterDNS(c *scan) {
 			continue
 		}
 		c.dnsDown(w)
+	}
+	ready, down := 0, []string{}
+	for _, p := range c.Partials {
+		if p.Namespace != "kube-system" || !strings.HasPrefix(p.Name, "coredns-") {
+			continue
+		}
+		if !saysNotReady(p) {
+			ready++
+		} else if !c.nodeGone(p.Spec.NodeName) {
+			down = append(down, p.Name)
+		}
+	}
+	if ready == 0 && len(down) > 0 {
+		c.dnsDown(&cluster.Workload{Entity: incident.Entity{Kind: "Deployment", Namespace: "kube-system", Name: "coredns"}, Template: &corev1.PodTemplateSpec{}, Desired: int32(len(down))})
 	}
 }
 
@@ -83,12 +99,12 @@ func lastLine(s string) string {
 func controllerManager(c *scan) {
 	node, sign := "", ""
 	alive := false
-	for _, p := range c.Pods.In("kube-system") {
-		if !strings.HasPrefix(p.Name, "kube-controller-manager") {
+	for _, p := range slices.Concat(c.Pods.In("kube-system"), c.Partials) {
+		if p.Namespace != "kube-system" || !strings.HasPrefix(p.Name, "kube-controller-manager") || c.nodeGone(p.Spec.NodeName) {
 			continue
 		}
-		if cluster.PodReady(p) {
-			alive = true
+		if !saysNotReady(p) {
+			alive = alive || cluster.PodReady(p)
 			continue
 		}
 		node, sign = p.Spec.NodeName, "pod "+p.Name+" is not ready"

@@ -28,7 +28,47 @@ func nodeAgents(c *scan) {
 			c.agentsDown(w, "NetworkPluginDown")
 		}
 	}
+	c.partialAgents()
 	c.cutOffNodes()
+}
+
+// saysNotReady reports whether a pod's Ready condition is there and not true: of pods known in
+// part it may be missing.
+func saysNotReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(k corev1.PodCondition) bool { return k.Type == corev1.PodReady && k.Status != corev1.ConditionTrue })
+}
+
+// partialAgents blames nodes by the pods of which little more than name and node is known: one
+// that is not ready, or none where every other node has one.
+func (c *scan) partialAgents() {
+	on := map[string]*corev1.Pod{}
+	for _, p := range c.Partials {
+		if p.Namespace == "kube-system" && strings.HasPrefix(p.Name, "kube-proxy-") {
+			on[p.Spec.NodeName] = p
+		}
+	}
+	if len(on) == 0 {
+		return
+	}
+	var without []string
+	for _, n := range c.Nodes.All() {
+		if p := on[n.Name]; p == nil {
+			without = append(without, n.Name)
+		} else if saysNotReady(p) && !c.nodeGone(n.Name) && nodeCondition(n, corev1.NodeReady) == corev1.ConditionTrue {
+			e := nodeEntity(n.Name)
+			s := c.blame("KubeProxyDown", e, 0.92, "node %s: %s", n.Name, line("KubeProxyDown")).explain(e, "").relate(podEntity(p))
+			s.see("objects/pods", podEntity(p), "status.phase", string(p.Status.Phase)+", not ready", "ready")
+			c.explainNode(s, n.Name, "KubeProxyDown")
+			s.propose(incident.RestartDaemonPod, podEntity(p), "restart "+podEntity(p).String())
+		}
+	}
+	if len(without) == 1 && len(on) >= 2 && !c.nodeGone(without[0]) {
+		e := nodeEntity(without[0])
+		s := c.blame("KubeProxyDown", e, 0.88, "node %s: %s", e.Name, line("KubeProxyDown")).explain(e, "")
+		s.see("objects/pods", e, "pods of kube-proxy", "none on "+e.Name, "one on every node")
+		c.explainNode(s, e.Name, "KubeProxyDown")
+		s.step(e, "See why the DaemonSet of kube-proxy has no pod on node %s", e.Name)
+	}
 }
 
 // agentsDown blames the nodes on which the DaemonSet's pod fails or is missing.

@@ -18,6 +18,7 @@ import (
 // route is one rule of a gateway: requests whose path begins with prefix go to a service.
 type route struct {
 	prefix    string
+	name      string // the route's own name, where it has one
 	namespace string // of the service
 	service   string
 	owner     incident.Entity // the Ingress, HTTPRoute or ConfigMap
@@ -146,8 +147,11 @@ func misrouted(c *scan) {
 		right := c.backing(meant)
 		score, level := 0.62, incident.Warning
 		text, at := c.lost(r, svc)
-		if text != "" {
+		switch {
+		case text != "":
 			score, level = 0.93, incident.Critical
+		case slices.ContainsFunc(c.symptoms, func(y *symptom) bool { return y.Reason == "RequestsFail" }):
+			score, level = 0.85, incident.Critical
 		}
 		s := c.blame("GatewayMisrouted", right, score, "%s sends %s to service %s instead of %s", r.owner, r.prefix, r.service, meant.Name).level(level)
 		s.see(r.source, r.owner, r.path, r.service, meant.Name).relate(r.owner, cluster.EntityOf("Service", meant), cluster.EntityOf("Service", svc)).explain(right, "")
@@ -158,34 +162,59 @@ func misrouted(c *scan) {
 	}
 }
 
-// meantBy returns the Service that a route's prefix speaks of: its first segment is the service's
-// name, with or without a common ending. Nil when none is meant, or the route's own one is.
+// meantBy returns the Service that a route speaks of by its name or a segment of its path: the
+// service's name, with or without what all names of the namespace share and a common ending. Nil
+// when none is meant, or the route's own one is.
 func (c *scan) meantBy(r route) *corev1.Service {
-	segment := strings.Trim(r.prefix, "/^*$~ ")
-	if i := strings.LastIndexByte(segment, '/'); i >= 0 {
-		segment = segment[i+1:]
+	shared := c.sharedPrefix(r.namespace)
+	own := stem(r.service, shared)
+	segments := strings.FieldsFunc(r.prefix, func(b rune) bool { return strings.ContainsRune("/^*$~ (){}|.?+\\", b) })
+	if r.name != "" {
+		segments = append(segments, r.name)
 	}
-	if len(segment) < 3 || similar(segment, r.service) {
+	for i := range segments {
+		segments[i] = stem(segments[i], shared)
+	}
+	if slices.Contains(segments, own) {
 		return nil
 	}
 	var found *corev1.Service
 	for _, svc := range c.Services.In(r.namespace) {
-		if similar(segment, svc.Name) {
-			if found != nil && svc.Name != segment {
-				continue
-			}
+		if n := stem(svc.Name, shared); len(n) >= 3 && slices.Contains(segments, n) && svc.Name != r.service && (found == nil || len(svc.Name) < len(found.Name)) {
 			found = svc
 		}
 	}
 	return found
 }
 
-var serviceEnding = regexp.MustCompile(`[-_]?(service|svc|api|server|backend|s)$`)
+// sharedPrefix returns the first word that most service names of a namespace begin with, with its
+// dash; "" when they share none.
+func (c *scan) sharedPrefix(ns string) string {
+	count := map[string]int{}
+	all := c.Services.In(ns)
+	for _, svc := range all {
+		if i := strings.IndexByte(svc.Name, '-'); i > 0 {
+			count[svc.Name[:i+1]]++
+		}
+	}
+	for p, n := range count {
+		if n >= 4 && n*10 >= len(all)*6 {
+			return p
+		}
+	}
+	return ""
+}
 
-// similar reports whether a path segment and a service name speak of the same thing.
-func similar(segment, service string) bool {
-	a, b := strings.ToLower(segment), strings.ToLower(service)
-	return a == b || serviceEnding.ReplaceAllString(a, "") == serviceEnding.ReplaceAllString(b, "")
+var serviceEnding = regexp.MustCompile(`(service|svc|api|server|backend|other)s?$`)
+
+// stem reduces a service name or path segment to what tells it from others.
+func stem(name, shared string) string {
+	s := strings.TrimPrefix(strings.ToLower(name), shared)
+	s = strings.NewReplacer("-", "", "_", "").Replace(s)
+	if t := serviceEnding.ReplaceAllString(s, ""); len(t) >= 3 {
+		s = t
+	}
+	return strings.TrimSuffix(s, "s")
 }
 
 // lost returns a line in which the wrong backend or the gateway says that a path of the route was
@@ -250,8 +279,14 @@ func (c *scan) routes() []route {
 	for _, u := range c.Custom("HTTPRoute") {
 		out = append(out, httpRoutes(u)...)
 	}
+	for _, u := range c.Custom("VirtualService") {
+		out = append(out, c.virtualRoutes(u)...)
+	}
 	for _, cm := range c.ConfigMaps.All() {
-		out = append(out, proxyRoutes(cm)...)
+		out = append(out, c.proxyRoutes(cm)...)
+	}
+	for _, w := range c.Workloads() {
+		out = append(out, c.springRoutes(w)...)
 	}
 	return out
 }
@@ -275,24 +310,6 @@ func httpRoutes(u *unstructured.Unstructured) []route {
 						path: "spec.rules[" + itoa(i) + "].backendRefs[" + itoa(j) + "].name"})
 				}
 			}
-		}
-	}
-	return out
-}
-
-var proxyLocation = regexp.MustCompile(`(?s)location\s+(?:[~^=*]+\s+)?(/[^\s{]*)\s*\{[^{}]*?proxy_pass\s+https?://([a-z0-9][a-z0-9.-]*)`)
-
-// proxyRoutes reads "location /x { proxy_pass http://service }" of an nginx configuration.
-func proxyRoutes(cm *corev1.ConfigMap) []route {
-	var out []route
-	for _, k := range sortedKeys(cm.Data) {
-		for _, m := range proxyLocation.FindAllStringSubmatch(cm.Data[k], 64) {
-			host := strings.Split(m[2], ".")
-			r := route{prefix: m[1], namespace: cm.Namespace, service: host[0], owner: cluster.EntityOf("ConfigMap", cm), source: "objects/configmaps", path: "data." + k}
-			if len(host) > 1 {
-				r.namespace = host[1]
-			}
-			out = append(out, r)
 		}
 	}
 	return out
