@@ -18,8 +18,13 @@ type part struct {
 	start, end millis // end: the resolution, or the newest observation when open
 	open       bool
 	fires      int
+	seen       int    // fires at least again apart
+	seenAt     millis // of the last of them
 	resolves   int
 }
+
+// again is the least time between two observations that count as a repetition.
+const again = 10 * 1000
 
 // linkEnd is the time up to which p ties to what comes later.
 func (p *part) linkEnd(now millis) millis {
@@ -79,10 +84,13 @@ func (t *track) parts(stale millis, now millis) []part {
 		}
 		switch {
 		case p.firing && (cur == nil || !cur.open):
-			out = append(out, part{tr: t, from: i, to: i + 1, start: p.t, end: p.t, open: true, fires: 1})
+			out = append(out, part{tr: t, from: i, to: i + 1, start: p.t, end: p.t, open: true, fires: 1, seen: 1, seenAt: p.t})
 			cur = &out[len(out)-1]
 		case p.firing:
 			cur.to, cur.end, cur.fires = i+1, p.t, cur.fires+1
+			if p.t >= cur.seenAt+again {
+				cur.seen, cur.seenAt = cur.seen+1, p.t
+			}
 		case cur == nil: // a resolution whose firing never came
 			out = append(out, part{tr: t, from: i, to: i + 1, start: p.t, end: p.t, resolves: 1})
 			cur = &out[len(out)-1]
@@ -93,6 +101,7 @@ func (t *track) parts(stale millis, now millis) []part {
 	if len(out) > 0 && t.dropped > 0 {
 		out[0].start = min(out[0].start, t.droppedF)
 		out[0].fires += t.dropped
+		out[0].seen += min(t.dropped, 1+int((t.droppedL-t.droppedF)/again))
 	}
 	for i := range out { // never resolved, and not heard of for too long: over
 		if p := &out[i]; p.open && (i < len(out)-1 || now > p.end+stale) {
@@ -147,9 +156,9 @@ func (e *episode) reach(next *part, now, quiet millis) millis {
 		slack := quiet
 		end := p.linkEnd(now)
 		switch {
-		case p.resolves > 0 && (p.fires <= 2 || end-p.start < 5*60*1000) && p.tr.class == next.tr.class:
+		case p.resolves > 0 && (p.seen <= 2 || end-p.start < 5*60*1000) && p.tr.class == next.tr.class:
 			slack = min(quiet, max(2*60*1000, end-p.start))
-		case p.resolves > 0 && (p.fires <= 2 || end-p.start < 5*60*1000):
+		case p.resolves > 0 && (p.seen <= 2 || end-p.start < 5*60*1000):
 			slack = 60 * 1000
 		case p.open && resolved > p.end:
 			end = resolved
@@ -164,7 +173,7 @@ func (e *episode) reach(next *part, now, quiet millis) millis {
 func (b *builder) characterise(e *episode) {
 	for i := range e.parts {
 		p := &e.parts[i]
-		w := int32(2 + min(p.fires, 4))
+		w := int32(2 + min(p.seen, 4))
 		if p.tr.kind == incident.Found {
 			w *= 2
 		}
@@ -214,7 +223,7 @@ func (e *episode) weigh(now millis) (points int, longest millis, kinds, objects 
 		if p.fires == 0 || p.tr.severity == incident.Info {
 			continue
 		}
-		n := min(p.fires, 3)
+		n := min(p.seen, 3)
 		if p.tr.kind == incident.Found {
 			n *= 2
 		} else if p.open && now-p.start > 5*60*1000 {
@@ -281,7 +290,7 @@ func (e *episode) repeats() int {
 	n := 0
 	for i := range e.parts {
 		if e.parts[i].tr.severity != incident.Info {
-			n += e.parts[i].fires
+			n += e.parts[i].seen
 		}
 	}
 	return n
