@@ -105,7 +105,11 @@ func BenchmarkEndToEndDurable(b *testing.B) {
 	defer cancel()
 	handled := make(chan int, 1024)
 	var g sync.WaitGroup
-	skip := uint64(1) << 62 // what rawPublish left
+	s, err := bus.js.Stream(ctx, "SIGNALS_raw") // what rawPublish left is not read
+	if err != nil {
+		b.Fatal(err)
+	}
+	skip := s.CachedInfo().State.LastSeq
 	g.Go(func() {
 		_ = bus.ConsumeEvents(ctx, ConsumeOptions{From: map[incident.ClusterName]uint64{"raw": skip}}, func(_ context.Context, c incident.ClusterName, events []incident.Event, _ Position) error {
 			if c != "raw" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,10 +75,60 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 		}
 		opts = append(opts, nats.InProcessServer(srv), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	}
-	if err := b.connect(ctx, opts); err != nil {
+	err := b.connect(ctx, opts)
+	if err == nil && b.srv != nil {
+		err = b.fit(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return b, nil
+}
+
+// fit makes the quotas of existing streams fit the store's cap. A server whose streams were
+// promised more than the cap refuses every change, so it runs without one meanwhile.
+func (b *Bus) fit(ctx context.Context) error {
+	err := b.shrink(ctx)
+	if apiCode(err) != codeStorageExceeded {
+		return err
+	}
+	defer func() { b.srv.cap = b.storeCap }()
+	b.srv.cap = 1 << 60
+	if err := b.heal(ctx); err != nil {
+		return err
+	}
+	if err := b.shrink(ctx); err != nil {
+		return err
+	}
+	b.srv.cap = b.storeCap
+	return b.heal(ctx)
+}
+
+// shrink lowers the quotas that were given when the disk had more room, but not below what a
+// stream holds: their sum would leave none for new streams.
+func (b *Bus) shrink(ctx context.Context) error {
+	list := b.js.ListStreams(ctx)
+	for info := range list.Info() {
+		cfg := info.Config
+		for _, prefix := range []string{cfg.Name, streamSignals, streamCommands} {
+			if _, ok := quotas[prefix]; !ok || !strings.HasPrefix(cfg.Name, prefix) {
+				continue
+			}
+			want := max(b.quota(prefix), int64(info.State.Bytes)+minQuota)
+			if cfg.MaxBytes <= want {
+				continue
+			}
+			b.log.Info("bus: a stream gets less room, the disk has less", "stream", cfg.Name, "MiB", want>>20)
+			cfg.MaxBytes = want
+			if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
+				return fmt.Errorf("bus: stream %s: %w", cfg.Name, err)
+			}
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("bus: list streams: %w", err)
+	}
+	return nil
 }
 
 func externalOptions(cfg Config) []nats.Option {

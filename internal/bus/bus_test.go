@@ -312,3 +312,73 @@ func TestDataFolderIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestQuotasShrinkWithTheStoreAndKeepWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, Config{Dir: dir, MaxStore: 1 << 30})
+	if err := b.PublishEvents(t.Context(), "a", signals("a", 0, 5000)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.KV(Incidents).Put(t.Context(), "x", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	b.Close(t.Context())
+	b = open(t, Config{Dir: dir, MaxStore: 64 << 20})
+	for _, bucket := range []BucketName{Actions, Inventory, Health, Memory} {
+		if _, err := b.KV(bucket).Put(t.Context(), "x", []byte("y")); err != nil {
+			t.Error(bucket, err)
+		}
+	}
+	for i := range 10 {
+		c := incident.ClusterName(fmt.Sprint("new-", i))
+		if err := b.PublishEvents(t.Context(), c, signals(c, 0, 1)); err != nil {
+			t.Error(err)
+		}
+	}
+	gather(t, b, ConsumeOptions{}, 5010)
+}
+
+func TestFullBucketSaysSoAndTakesWritesAgain(t *testing.T) {
+	b := open(t, Config{MaxStore: 16 << 20})
+	kv, value := b.KV(Health), make([]byte, 300<<10)
+	var full error
+	n := 0
+	for ; full == nil && n < 100; n++ {
+		_, full = kv.Put(t.Context(), fmt.Sprint(n), value)
+	}
+	if full == nil || !strings.Contains(full.Error(), "maximum bytes exceeded") {
+		t.Fatalf("after %d values: %v", n, full)
+	}
+	if err := b.Healthy(); err != nil {
+		t.Errorf("a full bucket is no broken store: %v", err)
+	}
+	if _, err := kv.Put(t.Context(), "0", []byte("small")); err != nil {
+		t.Error(err)
+	}
+	if _, err := kv.Put(t.Context(), "last", value); err != nil {
+		t.Errorf("after making room: %v", err)
+	}
+}
+
+func TestPositionsOfAnotherStoreStartOver(t *testing.T) {
+	b := open(t, Config{})
+	if err := b.PublishEvents(t.Context(), "a", signals("a", 0, 3)); err != nil {
+		t.Fatal(err)
+	}
+	gather(t, b, ConsumeOptions{From: map[incident.ClusterName]uint64{"a": 999}}, 3)
+}
+
+func FuzzVersionFile(f *testing.F) {
+	for _, s := range []string{`{"format":1,"natsServer":"2.15.2"}`, `{"format":2}`, `{"format":1,"natsServer":"9"}`, `[]`, ``} {
+		f.Add([]byte(s))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := os.WriteFile(filepath.Join(dir, versionFile), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkVersion(dir, "2.15.2"); err != nil && !errors.Is(err, incident.ErrInvalid) {
+			t.Fatal(err)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package bus
 import (
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
@@ -19,7 +20,7 @@ type Config struct {
 	// whichever is less. More than that share is refused: a full disk is worse than a full store.
 	MaxStore int64
 
-	// URL of an external NATS with JetStream: nats://host:4222[,…], tls://….
+	// URL of an external NATS with JetStream: nats://host:4222 or tls://…, several parted by commas.
 	URL string
 	// CredsFile is a NATS credentials file for URL.
 	CredsFile string
@@ -67,9 +68,10 @@ func (c Config) Validate() error {
 			return incident.Invalidf("bus: listen address %q: %v", c.Listen, err)
 		}
 	}
-	if c.URL != "" {
-		if _, err := url.Parse(c.URL); err != nil {
-			return incident.Invalidf("bus: the NATS URL does not parse")
+	for one := range strings.SplitSeq(c.URL, ",") {
+		// The text is left out of the error: a URL may hold a password.
+		if u, err := url.Parse(strings.TrimSpace(one)); c.URL != "" && (err != nil || u.Host == "") {
+			return incident.Invalidf("bus: the NATS URL is not of the form nats://host:port")
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -160,6 +161,8 @@ func (b *Bus) ConsumeEvents(ctx context.Context, opts ConsumeOptions, handler Ev
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	known := map[incident.ClusterName]bool{}
+	var readers atomic.Int64
+	share := func() int { return int(max(waitingBatches/max(readers.Load(), 1), 1)) }
 	for {
 		created := b.created()
 		clusters, err := b.clusters(ctx, opts.Partitions)
@@ -169,7 +172,8 @@ func (b *Bus) ConsumeEvents(ctx context.Context, opts ConsumeOptions, handler Ev
 		for _, c := range clusters {
 			if !known[c] {
 				known[c] = true
-				g.Go(func() error { return b.consumeCluster(ctx, c, opts, one) })
+				readers.Add(1)
+				g.Go(func() error { return b.consumeCluster(ctx, c, opts, share, one) })
 			}
 		}
 		if !waitFor(ctx, created, discoverEvery) {
@@ -177,6 +181,10 @@ func (b *Bus) ConsumeEvents(ctx context.Context, opts ConsumeOptions, handler Ev
 		}
 	}
 }
+
+// waitingBatches bounds the batches that wait in memory for the handler, over all clusters
+// (at least one each): a backlog of a thousand clusters must not fill the hub.
+const waitingBatches = 512
 
 // discoverEvery is how often streams made by other processes are looked for.
 const discoverEvery = 2 * time.Second
@@ -217,12 +225,12 @@ func (b *Bus) clusters(ctx context.Context, partitions []int) ([]incident.Cluste
 	return out, nil
 }
 
-func (b *Bus) consumeCluster(ctx context.Context, c incident.ClusterName, opts ConsumeOptions, handler EventHandler) error {
+func (b *Bus) consumeCluster(ctx context.Context, c incident.ClusterName, opts ConsumeOptions, share func() int, handler EventHandler) error {
 	token, err := EncodeName(string(c))
 	if err != nil {
 		return err
 	}
-	r := reader{stream: streamSignals + token, next: opts.From[c] + 1, follow: true}
+	r := reader{stream: streamSignals + token, next: opts.From[c] + 1, follow: true, batch: share}
 	pause := backoff{base: time.Second, max: 10 * time.Second}
 	for {
 		err := b.read(ctx, r, func(d delivery) error {

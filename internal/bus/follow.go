@@ -24,7 +24,8 @@ type reader struct {
 	next    uint64 // first sequence wanted; 0 counts as 1
 	follow  bool   // wait for more at the end of the stream
 	headers bool   // leave bodies out
-	subject string // only this subject; "" all
+	// batch says how many messages may wait in memory; nil: fetchBatch.
+	batch func() int
 }
 
 // delivery is one message with its place. Reading what comes next waits for the handler.
@@ -105,7 +106,7 @@ func (b *Bus) consumer(ctx context.Context, r reader) (jetstream.Consumer, uint6
 	defer cancel()
 	cons, err := b.js.CreateConsumer(ctx, r.stream, jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.next,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerIdle, HeadersOnly: r.headers, FilterSubject: r.subject,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerIdle, HeadersOnly: r.headers,
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = errGone
@@ -172,7 +173,11 @@ func (b *Bus) rewind(ctx context.Context, r *reader) error {
 func (b *Bus) fetch(ctx context.Context, cons jetstream.Consumer, r *reader, delivered *uint64, fn func(delivery) error) (n int, end bool, err error) {
 	fctx, cancel := b.linked(ctx, fetchWait)
 	defer cancel()
-	batch, err := cons.Fetch(fetchBatch, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(int(2*b.nc.MaxPayload())))
+	size := fetchBatch
+	if r.batch != nil {
+		size = r.batch()
+	}
+	batch, err := cons.Fetch(size, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(int(2*b.nc.MaxPayload())))
 	if err != nil {
 		return 0, false, err
 	}

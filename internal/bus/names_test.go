@@ -77,3 +77,21 @@ func TestPartitionOf(t *testing.T) {
 		t.Error("one partition is partition 0")
 	}
 }
+
+func FuzzDecodeKey(f *testing.F) {
+	for _, s := range []string{"eu-1/kube", "/", "_2f", "a.b", "_"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if key, err := decodeKey(s); err == nil && len(key) <= 1024 {
+			if back, err := encodeKey(key); err != nil || back != s {
+				t.Fatalf("%q decodes to %q, which encodes to %q (%v)", s, key, back, err)
+			}
+		}
+		if token, err := encodeKey(s); err == nil {
+			if back, err := decodeKey(token); err != nil || back != s {
+				t.Fatalf("%q encodes to %q, which decodes to %q (%v)", s, token, back, err)
+			}
+		}
+	})
+}

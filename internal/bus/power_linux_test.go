@@ -233,12 +233,15 @@ func TestNothingAcknowledgedIsLostInAPowerCut(t *testing.T) {
 	total := 0
 	for range cuts {
 		a, lost := powerCut(t, time.Duration(100+rng.Intn(400))*time.Millisecond)
-		if lost > 0 || len(a.events) == 0 {
+		if lost > 0 {
 			t.Errorf("lost %d of %d", lost, len(a.events)+len(a.kv)+len(a.log))
 		}
 		total += len(a.events) + len(a.kv) + len(a.log)
 	}
-	t.Logf("seed %d: %d cuts, %d acknowledged, none lost", seed, cuts, total)
+	t.Logf("seed %d: %d cuts, %d acknowledged", seed, cuts, total)
+	if total == 0 {
+		t.Error("nothing was acknowledged")
+	}
 }
 
 func TestPowerCutTestSeesLossWithoutFsync(t *testing.T) {

@@ -88,7 +88,6 @@ func TestKVKeysMayBeAnyText(t *testing.T) {
 	}
 }
 
-// watch runs Watch and waits until it has seen value for key.
 func TestWatchMissesNothingAcrossARestartOfTheServer(t *testing.T) {
 	b := open(t, Config{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -505,6 +504,7 @@ func TestConfigIsRefused(t *testing.T) {
 		{"listening without a token", Config{Dir: "x", Listen: ":4222"}},
 		{"listening with a short token", Config{Dir: "x", Listen: ":4222", Token: "short"}},
 		{"listening at no port", Config{Dir: "x", Listen: "here", Token: "0123456789abcdef"}},
+		{"with something that is no URL", Config{URL: "host:4222"}},
 		{"with two replicas", Config{URL: "nats://x", Replicas: 2}},
 		{"with replicas of an embedded server", Config{Dir: "x", Replicas: 3}},
 		{"with too many partitions", Config{Dir: "x", Partitions: 5000}},
