@@ -127,7 +127,7 @@ func (r report) print(verbose bool) {
 	}
 	line("all", r.cases)
 	s := r.score()
-	fmt.Printf("calibration error %.3f; per case median %.1f ms, p99 %.1f ms; peak heap %.0f MiB\n", s.ECE, s.MedianMS, s.P99MS, s.PeakMiB)
+	fmt.Printf("calibration error %.3f; per case median %.1f ms, p99 %.1f ms; peak memory of the process %.0f MiB\n", s.ECE, s.MedianMS, s.P99MS, s.PeakMiB)
 }
 
 // checkScore writes the score or compares it with the recorded one; false means it fell.
