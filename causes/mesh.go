@@ -1,7 +1,6 @@
 package causes
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -172,9 +171,4 @@ func (c *scan) blameTLS(n need, w *cluster.Workload, why string, by *unstructure
 	if sign != nil {
 		s.quote("logs", sign.pod, sign.text, time.Time{}).explain(sign.pod, "")
 	}
-}
-
-// meshes tells namespaces in which some workload has a proxy.
-func (c *scan) meshes(ns string) bool {
-	return slices.ContainsFunc(c.Workloads(), func(w *cluster.Workload) bool { return w.Entity.Namespace == ns && c.meshed(w) })
 }

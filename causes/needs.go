@@ -57,6 +57,13 @@ func (c *scan) needs() []need {
 		for i := range spec.Containers {
 			c.wants = append(c.wants, c.envNeeds(w, &spec.Containers[i], "spec.template.spec.containers["+itoa(i)+"]")...)
 		}
+		for i := range spec.InitContainers { // what they wait for; only services that are there
+			for _, h := range c.hostsIn(w, &spec.InitContainers[i]) {
+				if h.Service != nil {
+					c.wants = append(c.wants, need{caller: w, host: h, text: h.Name})
+				}
+			}
+		}
 	}
 	for _, call := range c.Calls {
 		h := c.Resolve(call.Namespace, call.To)
