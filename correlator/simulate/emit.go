@@ -39,6 +39,7 @@ type generator struct {
 	truth  Truth
 	nextID int
 	seq    int
+	taken  map[*load]*story
 }
 
 func (g *generator) id() incident.SignalID {
@@ -163,8 +164,12 @@ type trouble struct {
 	class      string
 }
 
-// fail lets l fail.
+// fail lets l fail, unless it fails already as part of something else: the truth stays clear.
 func (g *generator) fail(st *story, l *load, t trouble) {
+	if by := g.taken[l]; by != nil && by != st {
+		return
+	}
+	g.taken[l] = st
 	if st.inc != nil && !slices.Contains(st.inc.Clusters, l.c.name) {
 		st.inc.Clusters = append(st.inc.Clusters, l.c.name)
 	}
@@ -318,6 +323,7 @@ func (g *generator) finish(st *story) {
 	switch {
 	case st.ignored:
 		g.truth.Ignored = append(g.truth.Ignored, st.ids...)
+	case st.inc != nil && len(st.ids) == 0: // all it would have hit was taken
 	case st.inc != nil:
 		st.inc.Signals = append(st.inc.Signals, st.ids...)
 		slices.Sort(st.inc.Clusters)

@@ -41,7 +41,7 @@ func Generate(cfg Config) ([]incident.Event, Truth, error) {
 	if len(cfg.Kinds) == 0 {
 		cfg.Kinds = []string{all[cfg.Seed%uint64(len(all))].name}
 	}
-	g := &generator{world: newWorld(newRand(cfg.Seed, cfg.Clusters), cfg.Clusters), start: cfg.Start.UnixMilli()}
+	g := &generator{world: newWorld(newRand(cfg.Seed, cfg.Clusters), cfg.Clusters), start: cfg.Start.UnixMilli(), taken: make(map[*load]*story)}
 	g.truth = Truth{Incidents: []TrueIncident{}, Noise: []incident.SignalID{}, Episodes: [][]incident.SignalID{}, Resolved: []incident.SignalID{}, Ignored: []incident.SignalID{}}
 	g.begin()
 	ms := g.start + 30*minute

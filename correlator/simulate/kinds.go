@@ -59,7 +59,8 @@ func workloadAlerts(g *generator) []string {
 func (g *generator) plain() []*load {
 	for {
 		s := g.services[g.pick(24)]
-		if ls := g.holders(func(l *load) bool { return l.s == s }); len(ls) > 0 {
+		ls := g.holders(func(l *load) bool { return l.s == s && g.taken[l] == nil })
+		if len(ls) > 0 {
 			return ls
 		}
 	}

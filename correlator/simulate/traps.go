@@ -99,6 +99,9 @@ func (g *generator) popular(ms int64) {
 // twoImages: two bad images at the same time, in overlapping sets of clusters.
 func (g *generator) twoImages(ms int64) {
 	g.imageWaves(ms)
+	if len(g.truth.Incidents) == 0 || g.truth.Incidents[len(g.truth.Incidents)-1].Shared == nil {
+		return
+	}
 	first := g.truth.Incidents[len(g.truth.Incidents)-1].Shared.Value
 	for range 20 {
 		ls := g.plain()

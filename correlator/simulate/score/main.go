@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +25,8 @@ type options struct {
 	first                uint64
 	drain                time.Duration
 	apart                time.Duration
-	mixed, verbose       bool
+	verbose              bool
+	mix                  int
 }
 
 func main() {
@@ -34,7 +36,7 @@ func main() {
 	flag.IntVar(&o.seeds, "seeds", 5, "number of seeds")
 	flag.Uint64Var(&o.first, "first", 1, "first seed")
 	flag.DurationVar(&o.drain, "drain", 10*time.Minute, "event time between drains, as a hub would")
-	flag.BoolVar(&o.mixed, "mixed", false, "all kinds in one run instead of one run a kind")
+	flag.IntVar(&o.mix, "mix", 0, "so many kinds at once, chosen by the seed, instead of one run a kind")
 	flag.DurationVar(&o.apart, "apart", 10*time.Minute, "time between kinds in a mixed run")
 	flag.BoolVar(&o.verbose, "v", false, "say what went wrong")
 	flag.StringVar(&o.out, "out", "", "write the files (signals, truth) into this folder")
@@ -58,32 +60,44 @@ func run(o options) error {
 			return fmt.Errorf("-clusters %q: %w", size, err)
 		}
 		var all sum
-		sets := [][]string{names}
-		if !o.mixed {
-			sets = nil
-			for _, k := range names {
-				sets = append(sets, []string{k})
-			}
+		var sets [][]string
+		for _, k := range names {
+			sets = append(sets, []string{k})
+		}
+		if o.mix > 0 {
+			sets = [][]string{nil}
 		}
 		for _, set := range sets {
 			var part sum
 			for i := range o.seeds {
-				s, err := one(o, set, n, o.first+uint64(i))
+				kinds, seed := set, o.first+uint64(i)
+				if o.mix > 0 {
+					kinds = choose(names, o.mix, seed)
+				}
+				s, err := one(o, kinds, n, seed)
 				if err != nil {
 					return err
 				}
 				part.add(s)
 				all.add(s)
 			}
-			label := set[0]
-			if len(set) > 1 {
-				label = "mixed"
+			if o.mix == 0 {
+				part.print(set[0], n)
 			}
-			part.print(label, n)
 		}
 		all.print("**all**", n)
 	}
 	return nil
+}
+
+// choose picks n kinds for a seed.
+func choose(names []string, n int, seed uint64) []string {
+	rnd := rand.New(rand.NewPCG(seed, 99))
+	var out []string
+	for range n {
+		out = append(out, names[rnd.IntN(len(names))])
+	}
+	return out
 }
 
 type result struct {
