@@ -22,7 +22,8 @@
 // (ImagePullBackOff, "not found"). The annotation works on the pod template and on a running
 // pod; taking it away from a running pod heals it. AnnotationNeedsMi makes a pod be OOMKilled
 // over and over unless its first container's memory limit reaches so many MiB: a fix that
-// raises the limit works. SetPodStatus writes any other status.
+// raises the limit works. Fail and FailNode do it to running pods and to nodes; SetPodStatus
+// writes any other status.
 //
 // A real node (RealNode) runs containers: real image pulls from a registry on loopback that
 // knows Image(…) and says "manifest unknown" of everything else, real OOM kills, probes and

@@ -33,10 +33,10 @@ const (
 	FailUnready               = "Unready"               // running, never ready
 )
 
-//go:embed stages/pods.yaml
-var podStages string
+//go:embed stages/lab.yaml
+var labStages string
 
-// failExpression is $FAIL of stages/pods.yaml, in the language of jq.
+// failExpression is $FAIL of stages/lab.yaml, in the language of jq.
 const failExpression = `.metadata.annotations["` + AnnotationFail + `"] // ` +
 	`(if (.spec.containers[0].image | test("missing$")) then "` + FailImageNotFound + `" ` +
 	`elif .metadata.annotations["` + AnnotationNeedsMi + `"] then ` +
@@ -110,25 +110,67 @@ func (c *Cluster) startKwok() error {
 	if err != nil || len(stages) == 0 {
 		return fmt.Errorf("lab: no kwok stages in %s (%v)", c.binaries, err)
 	}
-	own := c.file("pods.yaml")
-	text := strings.ReplaceAll(podStages, "$FAIL", failExpression)
-	if err := os.WriteFile(own, []byte(text), 0o644); err != nil {
+	if err := os.MkdirAll(c.file("stages"), 0o755); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	for _, s := range append(stages, own) {
-		args = append(args, "--config", s)
+	texts := map[string]string{"lab.yaml": strings.ReplaceAll(labStages, "$FAIL", failExpression)}
+	for _, s := range stages {
+		raw, err := os.ReadFile(s)
+		if err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		// kwok's own stages leave what we make fail alone; deleting goes on.
+		text := string(raw)
+		if !strings.Contains(text, "pod-delete") {
+			text = strings.Replace(text, "matchExpressions:\n", "matchExpressions:\n    - {key: '.metadata.annotations[\""+AnnotationFail+"\"]', operator: DoesNotExist}\n", 1)
+		}
+		texts[filepath.Base(s)] = text
+	}
+	for _, name := range sortedKeys(texts) {
+		path := filepath.Join(c.file("stages"), name)
+		if err := os.WriteFile(path, []byte(texts[name]), 0o644); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		args = append(args, "--config", path)
 	}
 	return c.run("kwok", args...)
+}
+
+// FailNode makes a simulated node NotReady, or Ready again.
+func (c *Cluster) FailNode(ctx context.Context, name string, fail bool) error {
+	how := ""
+	if fail {
+		how = "NodeNotReady"
+	}
+	patch, err := failPatch(how)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("lab: node %s: %w", name, err)
+	}
+	return c.Wait(ctx, "node "+name, func(ctx context.Context) error {
+		n, err := c.Client.CoreV1().Nodes().Get(ctx, name, getOptions)
+		if err == nil && nodeReady(n) == fail {
+			err = fmt.Errorf("it is ready: %v", !fail)
+		}
+		return err
+	})
+}
+
+// failPatch sets AnnotationFail; "" takes it away.
+func failPatch(how string) ([]byte, error) {
+	value := any(how)
+	if how == "" {
+		value = nil
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{AnnotationFail: value}}})
 }
 
 // Fail makes the running simulated pods labelled app=<app> fail in one of the Fail ways; ""
 // heals them. New pods of the same workload are not affected.
 func (c *Cluster) Fail(ctx context.Context, namespace, app, how string) error {
-	value := any(how)
-	if how == "" {
-		value = nil
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{AnnotationFail: value}}})
+	patch, err := failPatch(how)
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,13 @@ func TestSimulatedNodesRunAndFailAsTold(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a node fails and heals", func(t *testing.T) {
+		for _, fail := range []bool{true, false} {
+			if err := c.FailNode(ctx, "kwok-1", fail); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Run("the API server comes back with its data", func(t *testing.T) {
 		c.KillAPIServer()
 		if err := c.RestartAPIServer(ctx); err != nil {
