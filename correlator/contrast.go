@@ -127,12 +127,12 @@ type placeKey struct {
 
 // collect files the factors of one episode.
 func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, byPlace map[placeKey][]hit) {
-	own := e == g.root || !e.class.consequence()
+	under := g.root.key.kind == "Node" && e != g.root
+	own := e == g.root || !e.class.consequence() && !under
 	w := 1.0
 	if !e.solid || e.lone {
 		w = min(0.5, 0.12*float64(1+e.points))
 	}
-	under := g.root.key.kind == "Node" && e != g.root
 	for _, id := range e.factors {
 		f := &c.factors[id]
 		if !own && !(under && infrastructure(f.name)) || f.name == incident.FactorNode {
@@ -246,10 +246,10 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 				continue
 			}
 			at := in
+			if wide && clustersOf(run) < 3 {
+				continue
+			}
 			if one := oneCluster(run); one != nil { // the contrast is with the rest of that cluster
-				if wide {
-					continue
-				}
 				at = scope{cl: one}
 			}
 			if got := c.score(cand.id, run, at, all); got != nil && (best == nil || c.better(got, best)) {
@@ -273,6 +273,14 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 		}
 	}
 	return best
+}
+
+func clustersOf(hits []hit) int {
+	seen := make(map[*clusterState]bool)
+	for _, h := range hits {
+		seen[h.e.cl] = true
+	}
+	return len(seen)
 }
 
 // oneCluster returns the cluster that all hits are in, nil when there are several.

@@ -20,6 +20,8 @@ type Correlator struct {
 	held      map[factorID]*held
 	workloads map[string]int // per region; all under ""
 	factors   []factorKey
+	born      []millis // when each factor was first seen
+	begun     millis   // time of the earliest inventory
 	factorIDs map[factorKey]factorID
 	watermark millis
 	clock     millis // from Advance

@@ -95,6 +95,9 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 			give(id)
 		}
 	}
+	if id, ok := b.onlyStorage(); ok && e.has(classVolume) && len(byName[incident.FactorStorage]) == 0 {
+		missing = append(missing, id)
+	}
 	var images []factorID
 	for id := range b.c.habits[e.key] {
 		switch {
@@ -114,6 +117,18 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 	for _, id := range missing {
 		give(id)
 	}
+}
+
+// onlyStorage returns the storage class of the cluster, if it has one and no other.
+func (b *builder) onlyStorage() (factorID, bool) {
+	var only factorID
+	n := 0
+	for id := range b.cl.inv.counts {
+		if b.c.factors[id].name == incident.FactorStorage {
+			only, n = id, n+1
+		}
+	}
+	return only, n == 1
 }
 
 // names reports whether a message of e names the value.

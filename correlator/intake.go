@@ -171,6 +171,7 @@ func (c *Correlator) learn(cl *clusterState, tr *track, s *incident.Signal, t mi
 	}
 	for name, value := range s.Factors {
 		id := c.intern(cl, name, value)
+		c.born[id] = min(c.born[id], t)
 		if tr.observe(id, t, firing) {
 			c.noteHabit(s, name, id)
 		}
@@ -233,6 +234,7 @@ func (c *Correlator) intern(cl *clusterState, name incident.FactorName, value st
 	if !ok {
 		id = factorID(len(c.factors))
 		c.factors = append(c.factors, k)
+		c.born = append(c.born, 1<<62)
 		c.factorIDs[k] = id
 	}
 	return id
@@ -251,6 +253,9 @@ func (c *Correlator) room(cl *clusterState) bool {
 func (c *Correlator) applyInventory(v *incident.Inventory) {
 	cl, t := c.cluster(v.Cluster), toMillis(v.Time)
 	c.see(cl, v.Source, t)
+	if c.begun == 0 || t < c.begun {
+		c.begun = t
+	}
 	inv := &cl.inv
 	const bucket = 4 * 3600 * 1000
 	if b := t / bucket; inv.peak[0] == nil || b > inv.bucket {
@@ -263,6 +268,7 @@ func (c *Correlator) applyInventory(v *incident.Inventory) {
 	for name, values := range v.Factors {
 		for value, n := range values {
 			id := c.intern(cl, name, value)
+			c.born[id] = min(c.born[id], t)
 			counts[id] = int32(n)
 			if int32(n) > inv.peak[0][id] {
 				inv.peak[0][id] = int32(n)

@@ -225,6 +225,9 @@ func (c *Correlator) changedBefore(id factorID, hits []hit) float64 {
 		return 0
 	}
 	from, to := hits[0].e.start-suspectFar, hits[len(hits)-1].e.start+c.cfg.Skew.Milliseconds()
+	if c.begun > 0 && c.born[id] <= c.begun+c.cfg.Lateness.Milliseconds() {
+		return -1.5 // it was there all along
+	}
 	if c.rolledIn(id, from, to) {
 		return 2.5
 	}

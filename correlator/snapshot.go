@@ -25,6 +25,7 @@ type (
 		Records   []storedRecord
 		Habits    []storedHabit
 		Rolled    map[uint32][]int64
+		Begun     int64
 	}
 	storedHabit struct {
 		Namespace, Name string
@@ -34,6 +35,7 @@ type (
 		Name  incident.FactorName
 		Value string
 		Scope incident.ClusterName
+		Born  int64
 	}
 	storedCluster struct {
 		Name      incident.ClusterName
@@ -131,9 +133,9 @@ type (
 // a little before that position again is harmless.
 func (c *Correlator) Snapshot() ([]byte, error) {
 	c.settle()
-	s := storedState{Version: snapshotVersion, Watermark: c.watermark, Clock: c.clock, Stats: c.stats}
-	for _, f := range c.factors {
-		s.Factors = append(s.Factors, storedFactor{f.name, f.value, f.scope})
+	s := storedState{Version: snapshotVersion, Watermark: c.watermark, Clock: c.clock, Stats: c.stats, Begun: c.begun}
+	for i, f := range c.factors {
+		s.Factors = append(s.Factors, storedFactor{f.name, f.value, f.scope, c.born[i]})
 	}
 	for _, cl := range c.order {
 		s.Clusters = append(s.Clusters, storeCluster(cl))
@@ -234,11 +236,12 @@ func (c *Correlator) Restore(b []byte) error {
 		return incident.Invalidf("correlator: snapshot has format %d, this program knows up to %d: run the newer version, or start without the snapshot", s.Version, snapshotVersion)
 	}
 	n := New(c.cfg)
-	n.watermark, n.clock, n.stats = s.Watermark, s.Clock, s.Stats
+	n.watermark, n.clock, n.stats, n.begun = s.Watermark, s.Clock, s.Stats, s.Begun
 	for _, f := range s.Factors {
 		k := factorKey{f.Name, f.Value, f.Scope}
 		n.factorIDs[k] = factorID(len(n.factors))
 		n.factors = append(n.factors, k)
+		n.born = append(n.born, f.Born)
 	}
 	for i := range s.Clusters {
 		if err := n.restoreCluster(&s.Clusters[i]); err != nil {
