@@ -187,6 +187,9 @@ func TestPoisonIsParkedWithItsReasonAndBlocksNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := b.DeadLetters(ctx, func(DeadLetter) error { return errors.New("there is none") }); err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	tries := map[string]int{}
 	cctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -215,10 +218,10 @@ func TestPoisonIsParkedWithItsReasonAndBlocksNobody(t *testing.T) {
 		t.Errorf("tries %v, want invalid once, failing three times", tries)
 	}
 	var reasons []string
-	err := b.read(ctx, reader{stream: streamDead}, func(d delivery) error {
-		reasons = append(reasons, d.msg.Headers().Get(headerReason))
-		if d.msg.Subject() != "deadletter.signals.a" || d.msg.Headers().Get(headerStream) != "SIGNALS_a" {
-			t.Errorf("dead letter on %s: %v", d.msg.Subject(), d.msg.Headers())
+	err := b.DeadLetters(ctx, func(d DeadLetter) error {
+		reasons = append(reasons, string(d.Reason))
+		if d.Stream != "SIGNALS_a" || d.Attempts < 1 || d.Seq != uint64(len(reasons)+1) || time.Since(d.At) > time.Minute {
+			t.Errorf("dead letter %+v", d)
 		}
 		return nil
 	})

@@ -182,6 +182,9 @@ func (b *Bus) fetch(ctx context.Context, cons jetstream.Consumer, r *reader, del
 		return 0, false, err
 	}
 	for msg := range batch.Messages() {
+		if ctx.Err() != nil {
+			return n, false, ctx.Err()
+		}
 		md, err := msg.Metadata()
 		if err != nil {
 			return n, false, err
