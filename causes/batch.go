@@ -36,6 +36,9 @@ func failedJobs(c *scan) {
 
 func (c *scan) failedJob(s *suspect, e incident.Entity, k batchv1.JobCondition) *suspect {
 	s.see("objects/jobs", e, "status.conditions[Failed]", k.Reason+": "+k.Message, "Complete").explain(e, "").first(k.LastTransitionTime.Time)
+	if c.age(k.LastTransitionTime.Time) > 24*time.Hour {
+		s.level(incident.Info) // whoever missed it has seen it by now
+	}
 	if owner := c.OwnerOf(e); owner != e {
 		s.relate(owner).explain(owner, "")
 	}
@@ -52,6 +55,9 @@ func (c *scan) succeededSince(j *batchv1.Job) bool {
 	owner := c.OwnerOf(cluster.EntityOf("Job", j))
 	if owner.Kind != "CronJob" {
 		return false
+	}
+	if cj, ok := c.CronJobs.Get(owner.Namespace, owner.Name); ok && cj.Status.LastSuccessfulTime != nil && cj.Status.LastSuccessfulTime.After(j.CreationTimestamp.Time) {
+		return true
 	}
 	for _, o := range c.Jobs.In(j.Namespace) {
 		if o != j && o.Status.Succeeded > 0 && o.CreationTimestamp.After(j.CreationTimestamp.Time) && c.OwnerOf(cluster.EntityOf("Job", o)).Key() == owner.Key() {

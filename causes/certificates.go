@@ -16,7 +16,7 @@ func expiredCertificates(c *scan) {
 		c.certManager(u)
 	}
 	for _, f := range c.facts() {
-		if f.class != logCertExpired || systemNamespace(f.pod.Namespace) {
+		if f.class != logCertExpired || !f.last || systemNamespace(f.pod.Namespace) {
 			continue
 		}
 		object := f.owner

@@ -234,7 +234,8 @@ type systemLine struct {
 }
 
 // systemLines returns the log lines with any of the phrases, of the pods of a control plane
-// component in kube-system; of all pods for the empty component. At most 200.
+// component in kube-system; of all pods for the empty component. At most 200, none that says it is
+// older than an hour or that is about the metrics API, which another server answers.
 func (c *scan) systemLines(component string, phrases ...string) []systemLine {
 	var out []systemLine
 	for i := range c.Logs {
@@ -243,7 +244,7 @@ func (c *scan) systemLines(component string, phrases ...string) []systemLine {
 			continue
 		}
 		for text := range strings.Lines(l.Current) {
-			if len(out) < 200 && anyOf(text, phrases) {
+			if len(out) < 200 && anyOf(text, phrases) && !strings.Contains(text, "metrics.k8s.io") && c.fresh(text) {
 				out = append(out, systemLine{incident.Entity{Kind: "Pod", Namespace: l.Namespace, Name: l.Pod}, incident.Clip(strings.TrimSpace(text), 500)})
 			}
 		}
@@ -253,4 +254,25 @@ func (c *scan) systemLines(component string, phrases ...string) []systemLine {
 
 func anyOf(s string, phrases []string) bool {
 	return slices.ContainsFunc(phrases, func(p string) bool { return strings.Contains(s, p) })
+}
+
+var (
+	klogTime = regexp.MustCompile(`^[IWEF](\d{4} \d{2}:\d{2}:\d{2})`)
+	jsonTime = regexp.MustCompile(`"(?:ts|time|timestamp)":"(\d{4}-\d{2}-\d{2}T[0-9:.]+(?:Z|[+-]\d{2}:?\d{2}))"`)
+)
+
+// fresh reports whether a log line is not known to be older than an hour: klog's and JSON's time
+// are read, other lines pass.
+func (c *scan) fresh(text string) bool {
+	var at time.Time
+	var err error
+	if m := klogTime.FindStringSubmatch(text); m != nil {
+		at, err = time.Parse("20060102 15:04:05", strconv.Itoa(c.At.Year())+m[1])
+		if at.After(c.At.Add(24 * time.Hour)) {
+			at = at.AddDate(-1, 0, 0) // written before the turn of the year
+		}
+	} else if m := jsonTime.FindStringSubmatch(text); m != nil {
+		at, err = time.Parse(time.RFC3339Nano, m[1])
+	}
+	return err != nil || at.IsZero() || c.age(at) < time.Hour
 }

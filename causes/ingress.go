@@ -54,6 +54,9 @@ func (c *scan) ingressBackend(in *networkingv1.Ingress, b networkingv1.IngressBa
 	e := cluster.EntityOf("Ingress", in)
 	missing := incident.Entity{Kind: "Service", Namespace: in.Namespace, Name: b.Service.Name}
 	svc, ok := c.Services.Get(in.Namespace, b.Service.Name)
+	if !ok && b.Service.Port.Name == "use-annotation" {
+		return
+	}
 	if !ok {
 		s := c.blame("IngressBackendMissing", e, 0.95, "%s names service %s, which does not exist", e, missing).explain(e, "").relate(missing)
 		near := c.nearService(in.Namespace, b.Service.Name)
@@ -63,7 +66,8 @@ func (c *scan) ingressBackend(in *networkingv1.Ingress, b networkingv1.IngressBa
 	}
 	port, name := b.Service.Port.Number, b.Service.Port.Name
 	offered := slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return name != "" && p.Name == name || name == "" && p.Port == port })
-	if offered || name == "" && port == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
+	annotated := name == "use-annotation" // the AWS controller's actions are no services' ports
+	if offered || annotated || name == "" && port == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return
 	}
 	asked := or(name, strconv.Itoa(int(port)))
@@ -106,7 +110,11 @@ func (c *scan) ingressClass(in *networkingv1.Ingress, e incident.Entity) {
 		return
 	}
 	want := or(strings.Join(have, " or "), "a class that exists")
-	s := c.blame("IngressClassMissing", e, 0.93, "%s names class %q, which no controller serves", e, class).explain(e, "")
+	score, level := 0.93, incident.Critical
+	if in.Spec.IngressClassName == nil && class != "" {
+		score, level = 0.4, incident.Info // a controller may serve the old annotation without a class object
+	}
+	s := c.blame("IngressClassMissing", e, score, "%s names class %q, which no controller serves", e, class).level(level).explain(e, "")
 	s.see("objects/ingresses", e, path, or(class, "none"), want).see("objects/ingresses", e, "status.loadBalancer.ingress", "none", "an address")
 	s.step(e, "Set spec.ingressClassName of %s to %s", e, want)
 }
@@ -145,13 +153,15 @@ func misrouted(c *scan) {
 			continue
 		}
 		right := c.backing(meant)
-		score, level := 0.62, incident.Warning
+		score, level := 0.4, incident.Info // names need not say where requests go
 		text, at := c.lost(r, svc)
 		switch {
 		case text != "":
 			score, level = 0.93, incident.Critical
 		case slices.ContainsFunc(c.symptoms, func(y *symptom) bool { return y.Reason == "RequestsFail" }):
 			score, level = 0.85, incident.Critical
+		case len(c.symptoms) > 0:
+			score, level = 0.6, incident.Warning
 		}
 		s := c.blame("GatewayMisrouted", right, score, "%s sends %s to service %s instead of %s", r.owner, r.prefix, r.service, meant.Name).level(level)
 		s.see(r.source, r.owner, r.path, r.service, meant.Name).relate(r.owner, cluster.EntityOf("Service", meant), cluster.EntityOf("Service", svc)).explain(right, "")

@@ -13,7 +13,8 @@ import (
 )
 
 // stuckAfter is how long a deletion may take before its finalizers are held to be forgotten.
-// Controllers retry within minutes; five minutes is what a namespace with content needs at most.
+// Controllers retry within minutes; custom resources, behind which whole machines are taken down,
+// get six times as long.
 const stuckAfter = 10 * time.Minute
 
 // stuckTerminating names objects that a finalizer keeps although they were deleted long ago.
@@ -46,7 +47,7 @@ func stuckTerminating(c *scan) {
 	}
 	for _, u := range c.Customs.All() {
 		at := u.GetDeletionTimestamp()
-		if at != nil && c.age(at.Time) > stuckAfter && len(u.GetFinalizers()) > 0 {
+		if at != nil && c.age(at.Time) > 6*stuckAfter && len(u.GetFinalizers()) > 0 {
 			c.stuck(u.GetKind(), &metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), DeletionTimestamp: at, Finalizers: u.GetFinalizers()})
 		}
 	}

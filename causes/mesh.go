@@ -15,7 +15,7 @@ import (
 // the caller says so, and a policy selects the workload.
 func meshDenials(c *scan) {
 	for _, f := range c.facts() {
-		if f.class != logMeshDenied {
+		if f.class != logMeshDenied || !f.last {
 			continue
 		}
 		w := c.denied(f)
