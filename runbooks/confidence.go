@@ -32,7 +32,7 @@ const (
 var signNames = [signs]string{"bias", "score", "margin", "exact", "like", "cover", "unknown", "rare", "title", "subject", "named", "name lack", "spoken", "dense", "concept miss", "name rare"}
 
 // signWeights are fitted with `go run ./runbooks/eval -fit`.
-var signWeights = [signs]float64{-4.68, 2.84, 2.69, 0.61, 0.68, -0.77, -1.64, 1.02, 1.24, 0.66, 0.97, -0.89, 2.10, 0.35, -0.02, -0.72}
+var signWeights = [signs]float64{-4.70, 2.86, 2.62, 0.43, 1.00, -0.80, -1.62, 1.05, 1.46, 0.66, 1.11, -0.95, 1.55, 0.29, -0.03, -0.87}
 
 // answerCut is the confidence from which a result claims an answer.
 const answerCut = 0.6

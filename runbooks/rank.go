@@ -1,6 +1,7 @@
 package runbooks
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -8,8 +9,8 @@ import (
 // query. Fitted with `go run ./runbooks/eval -fit` (listwise logistic loss, L2); see
 // docs/runbooks.md.
 var weights = [2][features]float64{
-	{0.00, 2.98, 2.46, 2.45, 3.75, 2.64, 0.00, 0.00, 3.82, 3.72, 1.25, 3.55, -2.42, 2.41, -2.68, -1.48, 3.95, 0.12, 1.29},
-	{3.98, 1.74, 2.24, 2.04, 2.81, 1.62, 2.31, 2.63, 1.18, 1.44, 0.00, 1.40, -1.18, 0.02, -1.61, -0.78, 0.75, 1.11, 0.26},
+	{0.00, 2.99, 2.10, 2.83, 3.56, 2.44, 0.00, 0.00, 3.78, 3.74, 1.31, 3.43, -2.39, 2.41, -2.51, -1.49, 5.00, 0.09, 1.18},
+	{3.69, 1.77, 2.26, 2.11, 2.78, 1.63, 2.38, 2.59, 1.23, 1.57, 0.00, 1.45, -1.13, 0.06, -1.61, -0.80, 0.77, 1.11, 0.25},
 }
 
 // shortlist is how many pages get the costlier features and the final order.
@@ -45,20 +46,30 @@ func (c *corpus) candidates(qt *queryTerms, dense []float32) []candidate {
 	s := c.newScores()
 	c.lexical(qt, s)
 	copy(s.f[fDense], dense)
-	all := make([]candidate, 0, 256)
-	for n, d := range c.docs {
-		if s.f[fText][n] == 0 && s.f[fName][n] == 0 && s.f[fTextName][n] == 0 && s.f[fJoined][n] == 0 && s.f[fExact][n] == 0 && s.f[fDense][n] == 0 {
+	total := make([]float64, len(c.docs))
+	for f := range s.f {
+		if w[f] == 0 {
 			continue
 		}
-		cand := candidate{doc: d, cover: float64(s.cover[n]), title: float64(s.title[n])}
-		for f := range s.f {
-			cand.f[f] = float64(s.f[f][n])
+		for n, v := range s.f[f] {
+			total[n] += w[f] * float64(v)
 		}
-		cand.score = score(&cand.f, w)
-		all = append(all, cand)
 	}
-	sortCandidates(all)
-	all = all[:min(len(all), shortlist)]
+	order := make([]int32, 0, len(c.docs))
+	for n := range c.docs {
+		if s.any(n) {
+			order = append(order, int32(n))
+		}
+	}
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(cmp.Compare(total[b], total[a]), cmp.Compare(a, b)) })
+	all := make([]candidate, min(len(order), shortlist))
+	for i := range all {
+		n := order[i]
+		all[i] = candidate{doc: c.docs[n], cover: float64(s.cover[n]), title: float64(s.title[n])}
+		for f := range s.f {
+			all[i].f[f] = float64(s.f[f][n])
+		}
+	}
 	mass := c.mass(qt.words[ofText]) + 1
 	for i := range all {
 		c.sections(qt, &all[i], mass)
@@ -74,15 +85,12 @@ func (c *corpus) candidates(qt *queryTerms, dense []float32) []candidate {
 }
 
 func sortCandidates(list []candidate) {
-	slices.SortFunc(list, func(a, b candidate) int {
-		switch {
-		case a.score > b.score:
-			return -1
-		case a.score < b.score:
-			return 1
-		}
-		return int(a.doc.n - b.doc.n)
-	})
+	slices.SortStableFunc(list, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.doc.n, b.doc.n)) })
+}
+
+// any reports whether page n shares anything with the query.
+func (s *scores) any(n int) bool {
+	return s.f[fText][n] > 0 || s.f[fName][n] > 0 || s.f[fTextName][n] > 0 || s.f[fJoined][n] > 0 || s.f[fExact][n] > 0 || s.f[fDense][n] > 0
 }
 
 // sections chooses the section to show and fills the feature of the best section. mass is the

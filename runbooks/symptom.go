@@ -1,12 +1,13 @@
 package runbooks
 
 import (
+	"regexp"
 	"strings"
 )
 
 // messages are what Kubernetes, its runtimes and common servers print, and the words by which
-// people name that trouble. A query with the left side (all of its "+" parts, without regard to
-// case) is read as if it also had the right side. General knowledge of event reasons and error
+// people name that trouble. A query with the left side (all of its "+" parts, none of those with
+// "!", without regard to case) is read as if it also had the right side. General knowledge of event reasons and error
 // texts; one row for one message.
 var messages = [][2]string{
 	{"back-off restarting failed", "CrashLoopBackOff pod crash looping restarts"},
@@ -37,7 +38,7 @@ var messages = [][2]string{
 	{"failedattachvolume", "volume attach failure"},
 	{"failedmount", "volume mount failure"},
 	{"unable to attach or mount volumes", "FailedMount volume mount failure"},
-	{"no space left on device", "disk full filesystem out of space"},
+	{"no space left on device+!df -i+!inode+!iuse%", "disk full filesystem out of space"},
 	{"iuse%", "inodes exhausted filesystem out of files"},
 	{"df -i", "inodes exhausted filesystem out of files"},
 	{"no free inodes", "inodes exhausted filesystem out of files"},
@@ -117,6 +118,9 @@ var messages = [][2]string{
 	{"split brain", "cluster inconsistent"},
 }
 
+// disappeared is how rules on absent() and up speak of what they name XDown.
+var disappeared = regexp.MustCompile(`([A-Za-z][\w-]{2,60}) (?:has|have) disappeared`)
+
 // spoken returns the words for the messages that text holds, one line a message.
 func spoken(text string) string {
 	low := strings.ToLower(text)
@@ -124,12 +128,16 @@ func spoken(text string) string {
 	for _, m := range messages {
 		all := true
 		for part := range strings.SplitSeq(m[0], "+") {
-			all = all && strings.Contains(low, part)
+			want, not := strings.CutPrefix(part, "!")
+			all = all && strings.Contains(low, want) != not
 		}
 		if all {
 			out.WriteString(m[1])
 			out.WriteByte('\n')
 		}
+	}
+	for _, m := range disappeared.FindAllStringSubmatch(text, 4) {
+		out.WriteString(m[1] + "Down target down\n")
 	}
 	return out.String()
 }

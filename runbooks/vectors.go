@@ -239,14 +239,43 @@ func (v *vectors) scan(q []float32, out []float32) error {
 	}
 	best, low := slices.Max(cos), float32(0)
 	if len(cos) > nearSections {
-		sorted := slices.Clone(cos)
-		slices.Sort(sorted)
-		low = sorted[len(sorted)-nearSections]
+		low = nthLargest(slices.Clone(cos), nearSections)
 	}
 	for i, n := range v.of {
 		out[n] = max(out[n], (cos[i]-low)/(best-low+nearSmooth))
 	}
 	return nil
+}
+
+// nthLargest returns the n-th largest of a (1..len(a)) and disorders it.
+func nthLargest(a []float32, n int) float32 {
+	for lo, hi := 0, len(a)-1; ; {
+		if lo == hi {
+			return a[lo]
+		}
+		pivot := a[lo+(hi-lo)/2]
+		i, j := lo, hi
+		for i <= j {
+			for a[i] > pivot {
+				i++
+			}
+			for a[j] < pivot {
+				j--
+			}
+			if i <= j {
+				a[i], a[j] = a[j], a[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch k := n - 1; {
+		case k <= j:
+			hi = j
+		case k >= i:
+			lo = i
+		default:
+			return a[k]
+		}
+	}
 }
 
 func nonZero(v []float32) bool { return slices.ContainsFunc(v, func(x float32) bool { return x != 0 }) }
