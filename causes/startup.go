@@ -139,10 +139,10 @@ var imageWords = []struct {
 }{
 	{"ImageRegistryDNSFailure", []string{"no such host", "server misbehaving", "temporary failure in name resolution", "name or service not known", "could not resolve host", "lookup "}},
 	{"ImagePlatformMismatch", []string{"no match for platform", "no matching manifest", "does not match the specified platform", "exec format error", "image operating system"}},
-	{"ImageRegistryUnavailable", []string{"toomanyrequests", "too many requests", "429", "rate limit", "500 internal", "502 bad", "503 service", "504 gateway", "status: 503", "status: 502", "status: 500", "503", "connection refused",
+	{"ImageRegistryUnavailable", []string{"toomanyrequests", "too many requests", " 429", "rate limit", "500 internal", "502 bad", "503 service", "504 gateway", "status: 503", "status: 502", "status: 500", " 503", "connection refused",
 		"i/o timeout", "tls handshake timeout", "context deadline exceeded", "connection reset", "no route to host", "unexpected eof", ": eof", "x509:", "registryunavailable", "connection timed out", "network is unreachable"}},
 	{"ImageNotFound", []string{"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "code = notfound", ": not found", "not found", "repository does not exist", "invalidimagename", "invalid reference", "couldn't parse image", "errimageneverpull", "is not present with pull policy"}},
-	{"ImagePullUnauthorized", []string{"401", "403", "unauthorized", "authentication required", "no basic auth", "denied", "insufficient_scope", "failed to authorize", "authorization failed", "token has expired", "authorization token"}},
+	{"ImagePullUnauthorized", []string{" 401", " 403", "unauthorized", "authentication required", "no basic auth", "denied", "insufficient_scope", "failed to authorize", "authorization failed", "token has expired", "authorization token"}},
 }
 
 func (c *scan) imagePull(t trouble) {

@@ -182,6 +182,10 @@ func (c *scan) claimPending(p pendingPod, pvc *corev1.PersistentVolumeClaim) {
 		}
 		return s
 	}
+	if pv, ok := c.Volumes.Get("", pvc.Spec.VolumeName); ok && ev != nil && has(ev.Message, "already bound to a different claim") && pv.Spec.ClaimRef != nil {
+		c.volumeTaken(p, pvc, pv, cite)
+		return
+	}
 	if pvc.Spec.VolumeName != "" {
 		c.namedVolume(p, pvc, class, cite)
 		return
