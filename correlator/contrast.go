@@ -241,7 +241,7 @@ func (c *Correlator) judge(cand *candidate, all *hitIndex) *candidate {
 	name := c.factors[cand.id].name
 	wide := name == incident.FactorRegion || name == incident.FactorProvider
 	try := func(hits []hit, in scope) {
-		for _, run := range c.runs(cand.id, alike(name, hits)) {
+		for _, run := range c.runs(cand.id, c.alike(name, hits)) {
 			if !spans(run) {
 				continue
 			}
@@ -295,15 +295,39 @@ func oneCluster(hits []hit) *clusterState {
 
 // alike keeps the hits that fail as most do, or in a way that is seen of the same fault. What
 // fails in a way of its own is not accounted for by the factor, except where a whole place fails.
-func alike(name incident.FactorName, hits []hit) []hit {
+func (c *Correlator) alike(name incident.FactorName, hits []hit) []hit {
 	most := majority(hits)
+	cause := mostNamed(hits)
 	var out []hit
 	for _, h := range hits {
-		if h.e.class == most || h.node || related(h.e.class, most) && !(infrastructure(name) && h.e.class.consequence()) {
-			out = append(out, h)
+		if h.e.class != most && !h.node && (!related(h.e.class, most) || infrastructure(name) && h.e.class.consequence()) {
+			continue
 		}
+		if n := h.e.narrow(); len(hits) >= 4 && n != "" && n != cause && !h.node {
+			if k := c.kinds.of(string(n)); k != most && !akin(k, most) {
+				continue // its own detector says something else
+			}
+		}
+		out = append(out, h)
 	}
 	return out
+}
+
+// mostNamed returns the narrow cause that most hits name.
+func mostNamed(hits []hit) incident.CauseName {
+	n := make(map[incident.CauseName]float64)
+	best := incident.CauseName("")
+	for _, h := range hits {
+		if name := h.e.narrow(); name != "" {
+			n[name] += h.w
+		}
+	}
+	for name, w := range n {
+		if best == "" || w > n[best] || w == n[best] && name < best {
+			best = name
+		}
+	}
+	return best
 }
 
 // runs cuts hits into stretches without long gaps: hours for a factor that few hold, minutes for

@@ -28,11 +28,14 @@ const again = 10 * 1000
 
 // linkEnd is the time up to which p ties to what comes later.
 func (p *part) linkEnd(now millis) millis {
-	if p.open {
+	if p.unresolved() {
 		return min(now, p.end+hold)
 	}
 	return p.end
 }
+
+// unresolved reports whether nobody said that it is over; it may be all the same (see open).
+func (p *part) unresolved() bool { return p.resolves == 0 }
 
 // episode is one stretch of trouble of one subject.
 type episode struct {
@@ -54,7 +57,8 @@ type episode struct {
 	nodes      []string
 	parent     *episode
 	group      *group
-	ambiguous  string // why an alert could not be tied to one entity
+	told       *incident.CauseName // what narrow found
+	ambiguous  string              // why an alert could not be tied to one entity
 }
 
 // has reports whether any part of e is of class k.
@@ -160,7 +164,7 @@ func (e *episode) reach(next *part, now, quiet millis) millis {
 			slack = min(quiet, max(2*60*1000, end-p.start))
 		case p.resolves > 0 && (p.seen <= 2 || end-p.start < 5*60*1000):
 			slack = 60 * 1000
-		case p.open && resolved > p.end:
+		case p.unresolved() && resolved > p.end:
 			end = resolved
 			slack = quiet / 2
 		}
@@ -226,7 +230,7 @@ func (e *episode) weigh(now millis) (points int, longest millis, kinds, objects 
 		n := min(p.seen, 3)
 		if p.tr.kind == incident.Found {
 			n *= 2
-		} else if p.open && now-p.start > 5*60*1000 {
+		} else if p.unresolved() && now-p.start > 5*60*1000 {
 			n++
 		}
 		points += n
@@ -238,7 +242,7 @@ func (e *episode) weigh(now millis) (points int, longest millis, kinds, objects 
 			continue
 		}
 		end := p.end
-		if p.open && p.tr.kind != incident.Symptom { // its source says when it is over
+		if p.unresolved() && p.tr.kind != incident.Symptom { // its source says when it is over
 			end = p.linkEnd(now)
 		}
 		longest = max(longest, end-p.start)

@@ -98,21 +98,23 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 	if id, ok := b.onlyStorage(); ok && e.has(classVolume) && len(byName[incident.FactorStorage]) == 0 {
 		missing = append(missing, id)
 	}
-	var images []factorID
+	rolled := make(map[incident.FactorName][]factorID)
 	for id := range b.c.habits[e.key] {
-		switch {
+		switch name := b.c.factors[id].name; {
 		case !lacks(id) || !b.cl.inv.known || b.cl.inv.holders(id) == 0:
-		case b.c.factors[id].name == incident.FactorImage:
-			images = append(images, id)
+		case released(name):
+			rolled[name] = append(rolled[name], id)
 		default:
 			missing = append(missing, id)
 		}
 	}
-	if len(images) > 1 {
-		images = slices.DeleteFunc(images, func(id factorID) bool { return !b.c.rolledIn(id, e.start-suspectFar, e.start) })
-	}
-	if len(images) == 1 {
-		missing = append(missing, images[0])
+	for name, ids := range rolled {
+		if len(ids) > 1 || name != incident.FactorImage {
+			ids = slices.DeleteFunc(ids, func(id factorID) bool { return !b.c.rolledIn(id, e.start-suspectFar, e.start) })
+		}
+		if len(ids) == 1 {
+			missing = append(missing, ids[0])
+		}
 	}
 	for _, id := range missing {
 		give(id)
@@ -147,7 +149,9 @@ func (b *builder) names(e *episode, value string) bool {
 // noteHabit lists, for workloads in trouble or changed, the factors that belong to a workload
 // wherever it runs, from all clusters.
 func (c *Correlator) noteHabit(s *incident.Signal, name incident.FactorName, id factorID) {
-	if name != incident.FactorIssuer && name != incident.FactorImage && (!outside(name) || name == incident.FactorRegistry) {
+	switch name {
+	case incident.FactorIssuer, incident.FactorImage, incident.FactorGitRevision, incident.FactorConfigHash, incident.FactorHost, incident.FactorDNSName, incident.FactorDependency:
+	default:
 		return
 	}
 	var key subjectKey

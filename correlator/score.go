@@ -299,6 +299,14 @@ func mixed(hits []hit, clear bool) float64 {
 
 // narrow returns the narrow cause that most signals of e name with confidence, or "".
 func (e *episode) narrow() incident.CauseName {
+	if e.told == nil {
+		n := e.mostNamed()
+		e.told = &n
+	}
+	return *e.told
+}
+
+func (e *episode) mostNamed() incident.CauseName {
 	best, most := incident.CauseName(""), int32(0)
 	n := make(map[incident.CauseName]int32)
 	for i := range e.parts {
@@ -331,9 +339,15 @@ func related(a, b class) bool {
 	if a > b {
 		a, b = b, a
 	}
+	return a == classGeneric || b == classServe || b == classGeneric || akin(a, b)
+}
+
+// akin reports whether two ways to fail that both say a reason can have one.
+func akin(a, b class) bool {
+	if a > b {
+		a, b = b, a
+	}
 	switch {
-	case a == classGeneric, b == classServe, b == classGeneric:
-		return true
 	case a == classCrash && (b == classOOM || b == classConfig):
 		return true
 	case a == classOOM && (b == classUsage || b == classProbe):
