@@ -102,15 +102,25 @@ func (c *scan) owner(p *corev1.Pod) incident.Entity {
 	return podEntity(p)
 }
 
-// live returns the workload's pods that are neither being deleted nor ended well.
+// live returns the workload's pods that are neither being deleted nor ended well, nor lie around
+// failed while the workload has all it wants.
 func live(w *cluster.Workload) []*corev1.Pod {
 	var out []*corev1.Pod
 	for _, p := range w.Pods {
-		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded {
+		leftover := p.Status.Phase == corev1.PodFailed && w.Desired > 0 && w.Ready >= w.Desired && !strings.HasSuffix(w.Entity.Kind, "Job") && w.Entity.Kind != "Pod"
+		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && !leftover {
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// gated reports whether a pod waits on purpose: the scheduler is told not to look at it yet.
+func gated(p *corev1.Pod) bool { return len(p.Spec.SchedulingGates) > 0 }
+
+// joining reports whether a node is so new that it need not be ready yet.
+func (c *scan) joining(n *corev1.Node) bool {
+	return !n.CreationTimestamp.IsZero() && c.age(n.CreationTimestamp.Time) < 3*time.Minute
 }
 
 // current returns the live pods of the newest revision that has any: half-finished rollouts keep

@@ -130,6 +130,9 @@ func schedulerDown(c *scan) {
 // brokenNodes names nodes that are not ready, by what their condition and events say.
 func brokenNodes(c *scan) {
 	for _, n := range c.Nodes.All() {
+		if c.joining(n) {
+			continue
+		}
 		e := nodeEntity(n.Name)
 		var ready corev1.NodeCondition
 		for _, cond := range n.Status.Conditions {

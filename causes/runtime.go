@@ -429,13 +429,7 @@ func (c *scan) crashPlain(k crash) {
 // jobStillFails reports whether a crashing pod of a Job has something to say and its Job has not
 // ended well, nor one of its CronJob since.
 func (c *scan) jobStillFails(k crash) bool {
-	for _, o := range k.Pod.OwnerReferences {
-		j, ok := c.Jobs.Get(k.Pod.Namespace, o.Name)
-		if o.Kind == "Job" && ok && (j.Status.Succeeded > 0 || c.succeededSince(j)) {
-			return false
-		}
-	}
-	return slices.ContainsFunc(c.PodLogs(k.Pod.Namespace, k.Pod.Name), func(l *cluster.Log) bool {
+	return !c.madeUpFor(k.Pod) && slices.ContainsFunc(c.PodLogs(k.Pod.Namespace, k.Pod.Name), func(l *cluster.Log) bool {
 		return l.Container == k.Spec.Name && or(l.Previous, l.Current) != ""
 	})
 }

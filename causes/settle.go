@@ -197,8 +197,8 @@ func (c *scan) explains(k, s *suspect) bool {
 		}
 	}
 	if s.cause == "NoReadyEndpoints" {
-		return c.reach(k.object)[s.object.Key()] || len(s.rel) > 0 && slices.ContainsFunc(k.explained, func(x incident.Explained) bool {
-			return x.Entity.Key() == s.rel[0].Key() || x.Entity.Key() == s.object.Key()
+		return c.reach(k.object)[s.object.Key()] || slices.ContainsFunc(k.explained, func(x incident.Explained) bool {
+			return len(s.rel) > 0 && x.Entity.Key() == s.rel[0].Key() || x.Entity.Key() == s.object.Key()
 		})
 	}
 	if !dependent(s.cause) {

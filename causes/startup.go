@@ -66,6 +66,9 @@ func (c *scan) brokenContainers() []trouble {
 	for _, w := range c.Workloads() {
 		seen := map[string]bool{}
 		for _, p := range live(w) {
+			if p.Status.Phase == corev1.PodFailed && p.Status.Reason != "" {
+				continue // evicted, preempted or shut down with its node: not by itself
+			}
 			for _, ct := range containersOf(p) {
 				if seen[ct.Spec.Name] || ct.Status == nil || ct.ready() && ct.restarts() == 0 {
 					continue

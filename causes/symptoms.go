@@ -1,6 +1,7 @@
 package causes
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (c *scan) look() {
 		c.lookService(svc)
 	}
 	for _, n := range c.Nodes.All() {
-		if s := nodeCondition(n, corev1.NodeReady); s != corev1.ConditionTrue && s != "" {
+		if s := nodeCondition(n, corev1.NodeReady); s != corev1.ConditionTrue && s != "" && !c.joining(n) {
 			c.symptom(symptom{Entity: nodeEntity(n.Name), Reason: "NodeNotReady", Weight: 1})
 		}
 	}
@@ -44,11 +45,11 @@ func (c *scan) symptom(s symptom) {
 const settleTime = 90 * time.Second
 
 func (c *scan) lookWorkload(w *cluster.Workload) {
-	if short(w) && (w.Meta == nil || c.age(w.Meta.CreationTimestamp.Time) > settleTime || w.Meta.CreationTimestamp.IsZero() || len(live(w)) == 0) {
+	if short(w) && !slices.ContainsFunc(w.Pods, gated) && (w.Meta == nil || c.age(w.Meta.CreationTimestamp.Time) > settleTime || w.Meta.CreationTimestamp.IsZero() || len(live(w)) == 0) {
 		c.symptom(symptom{Entity: w.Entity, Reason: "ReplicasUnavailable", Weight: 1, Text: itoa(int(w.Ready)) + " of " + itoa(int(w.Desired)) + " ready"})
 	}
 	for _, p := range live(w) {
-		if c.madeUpFor(p) {
+		if c.madeUpFor(p) || gated(p) {
 			continue
 		}
 		s := symptom{Entity: podEntity(p), Owner: w.Entity, Weight: 0.5, At: p.CreationTimestamp.Time}
@@ -138,11 +139,12 @@ func (c *scan) lookOutside() {
 }
 
 // madeUpFor reports whether a failed pod of a Job is of no account any more: the Job succeeded all
-// the same, or a later one of its CronJob did.
+// the same or is at its second try, or a later one of its CronJob did.
 func (c *scan) madeUpFor(p *corev1.Pod) bool {
 	for _, o := range p.OwnerReferences {
 		if j, ok := c.Jobs.Get(p.Namespace, o.Name); ok && o.Kind == "Job" {
-			return j.Status.Succeeded > 0 || c.succeededSince(j)
+			again := j.Status.Active > 0 && j.Status.Failed <= 1 && p.Status.Phase == corev1.PodFailed
+			return again || j.Status.Succeeded > 0 || c.succeededSince(j)
 		}
 	}
 	return false
