@@ -85,8 +85,12 @@ func (d *disk) moved(from, to string) {
 
 // diskNode is a file or folder of a disk.
 type diskNode struct {
-	fs.LoopbackNode
+	*fs.LoopbackNode
 	d *disk
+}
+
+func (n *diskNode) WrapChild(_ context.Context, child fs.InodeEmbedder) fs.InodeEmbedder {
+	return &diskNode{LoopbackNode: child.(*fs.LoopbackNode), d: n.d}
 }
 
 func (n *diskNode) rel() string { return n.Path(n.Root()) }
@@ -183,21 +187,17 @@ func (f *diskFile) Fsync(context.Context, uint32) syscall.Errno {
 	return fs.ToErrno(f.n.d.sync(f.rel))
 }
 
-// mount makes a disk and returns it with the folder where it is mounted and how to unmount it.
+// mountDisk makes a disk and returns it with the folder where it is mounted and how to unmount it.
 func mountDisk(t *testing.T) (d *disk, dir string, unmount func()) {
 	t.Helper()
 	d = &disk{cache: t.TempDir(), platter: t.TempDir(), dirty: map[string][]extent{}}
 	dir = t.TempDir()
-	var st syscall.Stat_t
-	if err := syscall.Stat(d.cache, &st); err != nil {
+	root, err := fs.NewLoopbackRoot(d.cache)
+	if err != nil {
 		t.Fatal(err)
 	}
-	root := &fs.LoopbackRoot{Path: d.cache, Dev: uint64(st.Dev)}
-	root.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &diskNode{LoopbackNode: fs.LoopbackNode{RootData: data}, d: d}
-	}
-	node := root.NewNode(root, nil, "", &st)
-	root.RootNode = node
+	node := &diskNode{LoopbackNode: root.(*fs.LoopbackNode), d: d}
+	node.RootData.RootNode = node
 	srv, err := fs.Mount(dir, node, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, Name: "platter"}})
 	if err != nil {
 		t.Skipf("a file system of our own cannot be mounted here (needs root and /dev/fuse): %v", err)
