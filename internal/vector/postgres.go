@@ -147,21 +147,33 @@ func (p *Postgres) Close() { p.pool.Close() }
 // Ping reports whether the server answers.
 func (p *Postgres) Ping(ctx context.Context) error { return p.pool.Ping(ctx) }
 
-// read runs f in a read-only transaction with the statement time-out; settings made in it end
-// with it, whichever connection of the pool it got.
-func (p *Postgres) read(ctx context.Context, f func(pgx.Tx) error) error {
-	return p.in(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, p.cfg.StatementTimeout, f)
+// read runs f in a read-only transaction with the statement time-out and the settings given as
+// name, value, …; all of them end with it, whichever connection of the pool it got.
+func (p *Postgres) read(ctx context.Context, settings []string, f func(pgx.Tx) error) error {
+	return p.in(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, p.cfg.StatementTimeout, settings, f)
 }
 
-func (p *Postgres) in(ctx context.Context, opt pgx.TxOptions, timeout time.Duration, f func(pgx.Tx) error) error {
+func (p *Postgres) in(ctx context.Context, opt pgx.TxOptions, timeout time.Duration, settings []string, f func(pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
 	defer cancel()
 	return pgx.BeginTxFunc(ctx, p.pool, opt, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = "+strconv.FormatInt(timeout.Milliseconds(), 10)); err != nil {
+		if err := set(ctx, tx, append([]string{"statement_timeout", strconv.FormatInt(timeout.Milliseconds(), 10)}, settings...)); err != nil {
 			return err
 		}
 		return f(tx)
 	})
+}
+
+// set is SET LOCAL of several settings in one round trip.
+func set(ctx context.Context, tx pgx.Tx, settings []string) error {
+	var calls []string
+	var args []any
+	for i := 0; i < len(settings); i += 2 {
+		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", i+1, i+2))
+		args = append(args, settings[i], settings[i+1])
+	}
+	_, err := tx.Exec(ctx, "SELECT "+strings.Join(calls, ", "), args...)
+	return err
 }
 
 // lookup returns the space; found is false for one that does not exist.
@@ -202,7 +214,7 @@ func (p *Postgres) remember(name string, s pgSpace) {
 // Hashes implements runbooks.Store.
 func (p *Postgres) Hashes(ctx context.Context, name string) (map[string]string, error) {
 	out := map[string]string{}
-	err := p.read(ctx, func(tx pgx.Tx) error {
+	err := p.read(ctx, nil, func(tx pgx.Tx) error {
 		s, found, err := p.lookup(ctx, tx, name)
 		if err != nil || !found {
 			return err
@@ -230,7 +242,7 @@ func (p *Postgres) Apply(ctx context.Context, name string, put []runbooks.Record
 		}
 	}
 	var s pgSpace
-	err := p.in(ctx, pgx.TxOptions{}, 30*p.cfg.StatementTimeout, func(tx pgx.Tx) error {
+	err := p.in(ctx, pgx.TxOptions{}, 30*p.cfg.StatementTimeout, nil, func(tx pgx.Tx) error {
 		var err error
 		if s, err = p.ensure(ctx, tx, name, dim); err != nil || s.table == "" {
 			return err
@@ -249,6 +261,10 @@ func (p *Postgres) Apply(ctx context.Context, name string, put []runbooks.Record
 			return err
 		}
 		if s.count >= p.cfg.IndexFrom && !s.indexed && slices.Compare(p.version[:], minIterative[:]) >= 0 {
+			// The graph is built much faster when it fits into memory.
+			if err := set(ctx, tx, []string{"maintenance_work_mem", "256MB"}); err != nil {
+				return err
+			}
 			if _, err := tx.Exec(ctx, fmt.Sprintf("CREATE INDEX %s_hnsw ON %s USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 128)", s.table, s.table)); err != nil {
 				return err
 			}
@@ -317,21 +333,29 @@ func (p *Postgres) Nearest(ctx context.Context, name string, probe runbooks.Prob
 	if err := checkProbe(&probe); err != nil {
 		return nil, err
 	}
+	s, found, err := p.space(ctx, name)
+	if err != nil || !found {
+		return nil, err
+	}
+	if len(probe.Vector) != s.dim {
+		return nil, incident.Invalidf("probe has %d dimensions, space %q has %d", len(probe.Vector), incident.Clip(name, 80), s.dim)
+	}
+	approximate := s.indexed && s.count >= p.cfg.IndexFrom
+	settings := exact
+	if approximate {
+		settings = scanning(probe.Limit)
+	}
 	var out []runbooks.Match
-	err := p.read(ctx, func(tx pgx.Tx) error {
-		s, found, err := p.lookup(ctx, tx, name)
-		if err != nil || !found {
-			return err
-		}
-		if len(probe.Vector) != s.dim {
-			return incident.Invalidf("probe has %d dimensions, space %q has %d", len(probe.Vector), incident.Clip(name, 80), s.dim)
-		}
-		approximate := s.indexed && s.count >= p.cfg.IndexFrom
-		if out, err = nearest(ctx, tx, s, probe, approximate); err != nil {
+	err = p.read(ctx, settings, func(tx pgx.Tx) error {
+		var err error
+		if out, err = nearest(ctx, tx, s, probe); err != nil {
 			return err
 		}
 		if approximate && len(out) < min(probe.Limit, s.count) {
-			if out, err = nearest(ctx, tx, s, probe, false); err != nil {
+			if err := set(ctx, tx, exact); err != nil {
+				return err
+			}
+			if out, err = nearest(ctx, tx, s, probe); err != nil {
 				return err
 			}
 		}
@@ -341,27 +365,39 @@ func (p *Postgres) Nearest(ctx context.Context, name string, probe runbooks.Prob
 		return nil
 	})
 	if err != nil {
-		if errors.Is(err, incident.ErrInvalid) {
-			return nil, err
-		}
 		return nil, fmt.Errorf("postgres: searching space %q: %w", name, err)
 	}
 	return out, nil
 }
 
-func nearest(ctx context.Context, tx pgx.Tx, s pgSpace, probe runbooks.Probe, approximate bool) ([]runbooks.Match, error) {
-	set := "SET LOCAL enable_indexscan = off"
-	if approximate {
-		// ef_search at twice the limit: measured recall@10 ≥ 0.99 (docs/runbooks.md). Strict order
-		// keeps the ranking exact among what was scanned.
-		set = fmt.Sprintf("SET LOCAL enable_indexscan = on; SET LOCAL hnsw.iterative_scan = 'strict_order'; SET LOCAL hnsw.ef_search = %d; SET LOCAL hnsw.max_scan_tuples = 40000",
-			min(1000, max(200, 2*probe.Limit)))
+// exact makes the planner read all vectors.
+var exact = []string{"enable_indexscan", "off"}
+
+// scanning makes it walk the HNSW graph until limit rows pass the filter. ef_search of at least
+// 200 was measured (docs/runbooks.md); strict order keeps the ranking exact among what was seen.
+func scanning(limit int) []string {
+	return []string{"enable_indexscan", "on", "hnsw.iterative_scan", "strict_order", "hnsw.ef_search", strconv.Itoa(min(1000, max(200, 2*limit))), "hnsw.max_scan_tuples", "40000"}
+}
+
+// space returns what is known of a space, asking the server once.
+func (p *Postgres) space(ctx context.Context, name string) (s pgSpace, found bool, err error) {
+	p.mu.Lock()
+	s, found = p.spaces[name]
+	p.mu.Unlock()
+	if found {
+		return s, true, nil
 	}
-	for stmt := range strings.SplitSeq(set, "; ") {
-		if _, err := tx.Exec(ctx, stmt); err != nil {
-			return nil, err
-		}
+	err = p.read(ctx, nil, func(tx pgx.Tx) error {
+		s, found, err = p.lookup(ctx, tx, name)
+		return err
+	})
+	if err != nil {
+		return s, false, fmt.Errorf("postgres: reading space %q: %w", incident.Clip(name, 80), err)
 	}
+	return s, found, nil
+}
+
+func nearest(ctx context.Context, tx pgx.Tx, s pgSpace, probe runbooks.Probe) ([]runbooks.Match, error) {
 	args := []any{pgvector.NewVector(probe.Vector).String(), probe.Limit}
 	where := ""
 	if len(probe.Sources) > 0 {
