@@ -122,6 +122,13 @@ func (c *scan) databaseOf(w *cluster.Workload, f *logFact) *cluster.Workload {
 			})
 		})
 	}
+	if len(found) > 1 { // or by their names
+		found = slices.DeleteFunc(found, func(o *cluster.Workload) bool {
+			return slices.ContainsFunc(c.Workloads(), func(x *cluster.Workload) bool {
+				return x != w && !database(x) && x.Entity.Namespace == o.Entity.Namespace && len(x.Entity.Name) >= 4 && strings.HasPrefix(o.Entity.Name, x.Entity.Name)
+			})
+		})
+	}
 	if len(found) == 1 {
 		return found[0]
 	}

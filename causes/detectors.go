@@ -44,6 +44,7 @@ func detectors() []detector {
 		{[]incident.CauseName{"ServicePortMismatch", "ServiceProtocolMismatch"}, []string{"objects/services", "objects/pods", "probes", "logs"}, wrongPorts},
 		{[]incident.CauseName{"ServiceAddressEnvWrong", "ServiceMissing"}, []string{"objects/services", "objects/deployments", "objects/configmaps", "logs", "topology"}, wrongAddresses},
 		{[]incident.CauseName{"ServiceDNSFailure", "DNSPolicyWrong"}, []string{"logs", "objects/pods"}, nameResolution},
+		{[]incident.CauseName{"GatewayMisrouted"}, []string{"alerts", "logs", "topology"}, requestsAstray},
 		{[]incident.CauseName{"NoReadyEndpoints"}, []string{"objects/endpoints", "objects/endpointslices"}, noEndpoints},
 		// performance
 		{[]incident.CauseName{"PodCPUSaturated", "PodCPUThrottled", "PodMemoryPressure", "PodNetworkDelay", "PodNetworkLoss", "NodeNetworkDelay", "NodeNetworkLoss", "NodeCPUSaturated", "NoisyNeighbour"},

@@ -244,6 +244,8 @@ func (c *scan) checkPort(svc *corev1.Service, i int, sp corev1.ServicePort, w *c
 	switch {
 	case declared && !sameProtocol:
 		c.wrongProtocol(svc, path, sp, w, n)
+	case n != 0 && !declared && slices.Contains(known, n) && protocolOf(sp.Protocol) != corev1.ProtocolTCP && c.portFails(svc, sp) != "":
+		c.wrongProtocol(svc, path, sp, w, n)
 	case n != 0 && (declared || slices.Contains(known, n)):
 		c.appProtocol(svc, path, sp, w, n)
 	case len(known) > 0:
