@@ -135,14 +135,14 @@ func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, 
 	}
 	for _, id := range e.factors {
 		f := &c.factors[id]
-		if !own && !(under && infrastructure(f.name)) || f.name == incident.FactorNode {
+		if !own && !(under && infrastructure(f.name)) || f.name == incident.FactorNode && g.root.key.kind == "Node" {
 			continue
 		}
 		k := e.class
 		if under && infrastructure(f.name) {
 			k = classLost
 		}
-		if score := c.fits.of(f.name, k); score > -5 {
+		if score := c.fits.of(f.name, k) + hint(f.name, e.narrow()); score > -5 {
 			byFactor[id] = append(byFactor[id], hit{e: e, w: w, fit: score, node: under})
 		}
 	}

@@ -53,3 +53,23 @@ func (f fits) of(name incident.FactorName, k class) float64 {
 func (k class) eventDriven() bool {
 	return k == classPull || k == classQuota || k == classAdmit || k == classSched || k == classVolume
 }
+
+// hint corrects the fit where the named cause tells image and registry apart: a registry that
+// says "not found" answers, and one that does not answer says nothing of the image. Both are
+// pulls that fail. A cause may be wrong, so this weighs and excludes nothing.
+func hint(name incident.FactorName, cause incident.CauseName) float64 {
+	switch cause {
+	case "ImageNotFound", "ImagePlatformMismatch":
+		switch name {
+		case incident.FactorImage:
+			return 2
+		case incident.FactorRegistry:
+			return -4
+		}
+	case "ImageRegistryUnavailable", "ImageRegistryDNSFailure":
+		if name == incident.FactorImage {
+			return -2
+		}
+	}
+	return 0
+}

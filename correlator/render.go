@@ -198,6 +198,8 @@ func (c *Correlator) rootOf(b *bundle) *incident.Ref {
 			if e, known := first.cl.topo.kinds[subjectKey{namespace: ns, name: name}]; ok && known {
 				return &incident.Ref{Cluster: first.cl.name, Entity: e}
 			}
+		case incident.FactorNode:
+			return &incident.Ref{Cluster: first.cl.name, Entity: incident.Entity{Kind: "Node", Name: f.value}}
 		case incident.FactorStorage:
 			return &incident.Ref{Cluster: first.cl.name, Entity: incident.Entity{Kind: "StorageClass", Name: f.value}}
 		}
@@ -221,6 +223,9 @@ func placeRoot(first *episode, place subjectKey) *incident.Ref {
 		}
 		if !best.IsZero() {
 			return ref(best)
+		}
+		if first.class == classDNS { // the name every distribution of Kubernetes gives it
+			return ref(incident.Entity{Kind: "Deployment", Namespace: "kube-system", Name: "coredns"})
 		}
 	}
 	if first.class == classNode {

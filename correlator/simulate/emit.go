@@ -142,8 +142,11 @@ func (g *generator) alert(l *load, p *pod, name string) incident.Signal {
 	default:
 		s.Labels["workload"] = l.s.name
 	}
-	if g.chance(0.45) {
+	if g.chance(0.45) || l.c.alertsOnly {
 		s.Factors, s.Owner = nil, nil
+	}
+	if l.c.alertsOnly && p == nil && g.chance(0.3) { // labels are all that names the workload
+		s.Entity = incident.Entity{Kind: "Namespace", Name: l.s.ns}
 	}
 	return s
 }
@@ -184,14 +187,20 @@ func (g *generator) fail(st *story, l *load, t trouble) {
 	if every == 0 {
 		every = 3 * minute
 	}
+	if l.c.alertsOnly {
+		t.alerts = append(t.alerts, "WorkloadUnavailable")
+	}
 	for _, p := range pods {
+		if l.c.alertsOnly {
+			break
+		}
 		begin := t.from + int64(g.pick(int(90*second)))
 		for _, reason := range t.reasons[:1+g.pick(len(t.reasons))] {
 			g.repeat(st, l, p, t, reason, begin, every)
 			begin += int64(g.pick(int(2 * minute)))
 		}
 	}
-	if t.cause != "" && g.chance(0.6) {
+	if t.cause != "" && !l.c.alertsOnly && g.chance(0.6) {
 		f := g.base(l, nil, incident.Found, string(t.cause))
 		f.Cause, f.Confidence, f.Severity = t.cause, 0.6+0.35*g.rnd.Float64(), t.severity
 		if f.Severity == "" {
@@ -204,7 +213,7 @@ func (g *generator) fail(st *story, l *load, t trouble) {
 		}
 	}
 	for _, name := range t.alerts {
-		if g.chance(0.75) {
+		if g.chance(0.75) || l.c.alertsOnly {
 			g.alarm(st, l, pods, t, name)
 		}
 	}

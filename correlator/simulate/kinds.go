@@ -31,6 +31,8 @@ func kinds() []kind {
 		{"issuer", false, (*generator).certificates}, {"policy", false, (*generator).policyRollout}, {"storage", false, (*generator).storageDown}, {"volume-full", false, (*generator).volumeFull}, {"api-server", false, (*generator).apiServer},
 		{"kubelet", false, (*generator).kubeletUpgrade}, {"spot", false, (*generator).spotReclaim}, {"gateway", false, (*generator).gatewayMisroute}, {"fleet-database", false, (*generator).fleetDatabase}, {"dns-name", false, (*generator).dnsName},
 		{"secret", false, (*generator).secretMissing}, {"cpu", false, (*generator).cpuSaturated},
+		{"kubelet-pods", false, (*generator).kubeletPods}, {"zone-pods", false, (*generator).zonePods}, {"node-silent", false, (*generator).nodeSilent}, {"dns-silent", false, (*generator).dnsSilent}, {"sync-failed", false, (*generator).syncFailed},
+		{"claims-pending", false, (*generator).claimsPending}, {"network-policy", false, (*generator).networkPolicy},
 		{"two-in-one-cluster", true, (*generator).twoInOneCluster}, {"same-name", true, (*generator).sameName}, {"node-and-other", true, (*generator).nodeAndOther}, {"popular", true, (*generator).popular}, {"two-images", true, (*generator).twoImages}, {"noise", true, func(*generator, int64) {}},
 	}
 }

@@ -60,6 +60,7 @@ type cluster struct {
 	vocabulary       int
 	lag              [3]int64 // cut off from, to (ms) and delivered at; 0: never
 	storage          string
+	alertsOnly       bool // no agent of ours: alerts and changes are all there is
 }
 
 // world is the fleet.
@@ -181,6 +182,7 @@ func (w *world) makeCluster(i int, region, provider string) {
 	c := &cluster{region: region, provider: provider, by: make(map[*service]*load), topology: w.pick(3), detail: []float64{1, 0.85, 0.6}[w.pick(3)], vocabulary: w.pick(3)}
 	c.name = incident.ClusterName(oneOf(w, []string{fmt.Sprintf("site-%04d", i), fmt.Sprintf("%s.%s.%d", adj[i%len(adj)], region, i), fmt.Sprintf("k-%s-%d", region, i)}))
 	c.skew = int64(w.pick(180_001)) - 90_000
+	c.alertsOnly = w.chance(0.06)
 	c.storage = oneOf(w, []string{"ssd-" + provider, "block-" + provider})
 	for z := range 2 + w.pick(2) {
 		c.zones = append(c.zones, region+"/"+string(rune('a'+z)))
