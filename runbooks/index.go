@@ -16,6 +16,7 @@ type Options struct {
 	Embedder Embedder         // nil: the built-in one, learnt from the pages (see LSA)
 	Store    Store            // nil: vectors are kept in the index, searched exactly
 	Bias     Bias             // nil: no feedback
+	Reranker Reranker         // nil: the index's own order
 	Now      func() time.Time // nil: time.Now; for expiry
 }
 
@@ -191,6 +192,7 @@ func (x *Index) Search(ctx context.Context, q Query) (Result, error) {
 	if len(res.Hits) > 0 {
 		res.Hits[0].Confident = res.Confident
 	}
+	x.rerank(ctx, q, &res)
 	if degraded != "" {
 		res.Reasons = append(res.Reasons, degraded)
 	}
