@@ -12,12 +12,23 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
 )
 
+// patience is how long an orderly end may take; service managers kill after 30 s or more.
+const patience = 20 * time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		stop() // a second Ctrl-C ends at once
+		time.AfterFunc(patience, func() {
+			fmt.Fprintf(os.Stderr, "tocsin: did not come to an end within %s; what was acknowledged is on disk\n", patience)
+			os.Exit(1)
+		})
+	})
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {

@@ -173,6 +173,9 @@ func (a *actions) Fresh(ctx context.Context, c incident.ClusterName) (bool, stri
 	if err := json.Unmarshal(b, &st); err != nil {
 		return false, "", incident.Invalidf("health of %s: %v", c, err)
 	}
+	if st.At.IsZero() {
+		return false, "its collector has not reached it yet", nil
+	}
 	if age := time.Since(st.At); age > freshFor {
 		return false, "last seen " + age.Round(time.Second).String() + " ago", nil
 	}

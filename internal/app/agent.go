@@ -25,6 +25,7 @@ import (
 const (
 	heartbeatEvery = 20 * time.Second
 	healthEvery    = 5 * time.Second
+	firstSign      = 50 * time.Millisecond
 	maxEvidence    = 10 // hypotheses in one answer
 )
 
@@ -61,9 +62,16 @@ func (a *agent) run(ctx context.Context) error {
 // the correlator. A cluster that cannot be read sends no heartbeat: silence is a signal.
 func (a *agent) beat(ctx context.Context) {
 	kv := a.bus.KV(bus.Health)
-	var sent time.Time
+	var sent, put time.Time
 	for {
 		st := a.collector.Status()
+		if st.At.IsZero() && !put.IsZero() { // others wait for the first sign of life
+			if !pause(ctx, firstSign) {
+				return
+			}
+			continue
+		}
+		put = time.Now()
 		if b, err := json.Marshal(st); err == nil {
 			if _, err := kv.Put(ctx, string(a.cluster.Name)+"/kube", b); err != nil && ctx.Err() == nil {
 				a.log.Warn("heartbeat is not stored", "error", err)
@@ -75,7 +83,11 @@ func (a *agent) beat(ctx context.Context) {
 				sent = now
 			}
 		}
-		if !pause(ctx, healthEvery) {
+		wait := healthEvery
+		if st.At.IsZero() {
+			wait = firstSign
+		}
+		if !pause(ctx, wait) {
 			return
 		}
 	}

@@ -33,6 +33,7 @@ type hub struct {
 const (
 	analysts     = 4
 	analyzeEvery = 2 * time.Second
+	refreshEvery = 30 * time.Second // open incidents: evidence ages, gates that refused pass
 )
 
 func (h *hub) run(ctx context.Context) error {
@@ -43,6 +44,7 @@ func (h *hub) run(ctx context.Context) error {
 	for range analysts {
 		g.Go(func() error { return h.analyze(ctx) })
 	}
+	g.Go(func() error { h.refresh(ctx); return nil })
 	g.Go(func() error { return h.actions.runDesk(ctx) })
 	return g.Wait()
 }
@@ -52,6 +54,19 @@ func (h *hub) now() time.Time {
 		return time.Now()
 	}
 	return h.clock()
+}
+
+// refresh has open incidents analyzed again now and then.
+func (h *hub) refresh(ctx context.Context) {
+	for pause(ctx, refreshEvery) {
+		open, err := h.store.List(ctx, false)
+		if err != nil && ctx.Err() == nil {
+			h.log.Warn("open incidents cannot be read", "error", err)
+		}
+		for _, i := range open {
+			h.queue.add(i.ID)
+		}
+	}
 }
 
 // put stores what the correlator says and has it analyzed when that could change the answer.
