@@ -587,7 +587,7 @@ func (c *scan) hostNotThere(n need) {
 		score := 0.9
 		s := c.blame("ServiceMissing", n.caller.Entity, score, "%s calls service %s, which does not exist", n.caller.Entity, missing)
 		c.citeMissing(s, n, f, missing)
-	case near != "" && n.path != "":
+	case near != "" && n.path != "" && (sign || c.callerSuffers(n.caller) || c.knownToCall(n, near)):
 		score := 0.9
 		if sign {
 			score = 0.96
@@ -656,6 +656,18 @@ func (c *scan) serviceMeant(n need) bool {
 func (c *scan) checkFails(svc incident.Entity) bool {
 	return slices.ContainsFunc(c.Probes, func(p cluster.Probe) bool {
 		return p.Kind == "tcp" && !p.OK && p.Service == svc.Name && (p.Namespace == svc.Namespace || p.Namespace == "")
+	})
+}
+
+// knownToCall reports whether the topology says that the caller calls a service, or its revision
+// before named it.
+func (c *scan) knownToCall(n need, service string) bool {
+	if slices.ContainsFunc(c.needsOf(n.caller.Entity), func(o need) bool { return o.path == "" && o.host.Name == service }) {
+		return true
+	}
+	rs := previous(n.caller)
+	return rs != nil && slices.ContainsFunc(rs.Spec.Template.Spec.Containers, func(ct corev1.Container) bool {
+		return slices.ContainsFunc(ct.Env, func(e corev1.EnvVar) bool { return e.Name == n.name && strings.Contains(e.Value, service) })
 	})
 }
 
