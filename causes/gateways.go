@@ -95,6 +95,9 @@ func (c *scan) springRoutes(w *cluster.Workload) []route {
 		found := map[string]*parts{}
 		var order []string
 		for j, e := range w.Template.Spec.Containers[i].Env {
+			if !strings.HasPrefix(e.Name, "SPRING_CLOUD_GATEWAY_") {
+				continue
+			}
 			m := springVariable.FindStringSubmatch(e.Name)
 			if m == nil {
 				continue

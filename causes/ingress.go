@@ -143,9 +143,11 @@ func (c *scan) ingressTLS(in *networkingv1.Ingress, e incident.Entity) {
 // misrouted names workloads whose requests a gateway sends elsewhere: a prefix that speaks of one
 // service leads to another one, which answers that it has no such path.
 func misrouted(c *scan) {
-	for _, r := range c.routes() {
+	routes := c.routes()
+	for _, r := range routes {
 		meant := c.meantBy(r)
 		if meant == nil {
+			c.misspelledPath(r, routes)
 			continue
 		}
 		svc, ok := c.Services.Get(r.namespace, r.service)
@@ -177,14 +179,7 @@ func misrouted(c *scan) {
 // when none is meant, or the route's own one is.
 func (c *scan) meantBy(r route) *corev1.Service {
 	shared := c.sharedPrefix(r.namespace)
-	own := stem(r.service, shared)
-	segments := strings.FieldsFunc(r.prefix, func(b rune) bool { return strings.ContainsRune("/^*$~ (){}|.?+\\", b) })
-	if r.name != "" {
-		segments = append(segments, r.name)
-	}
-	for i := range segments {
-		segments[i] = stem(segments[i], shared)
-	}
+	own, segments := stem(r.service, shared), c.segments(r, shared)
 	if slices.Contains(segments, own) {
 		return nil
 	}
@@ -195,6 +190,54 @@ func (c *scan) meantBy(r route) *corev1.Service {
 		}
 	}
 	return found
+}
+
+// misspelledPath names the workload of a route whose path is nearly, but not quite, the service's
+// name while the gateway's other routes spell theirs in full.
+func (c *scan) misspelledPath(r route, routes []route) {
+	svc, ok := c.Services.Get(r.namespace, r.service)
+	if !ok || r.prefix == "" {
+		return
+	}
+	shared := c.sharedPrefix(r.namespace)
+	spelled := func(o route) bool { // by its path: a name says nothing about requests
+		o.name = ""
+		return slices.Contains(c.segments(o, shared), stem(o.service, shared))
+	}
+	right, near := 0, ""
+	for _, o := range routes {
+		if o.owner.Key() == r.owner.Key() && o.service != r.service && spelled(o) {
+			right++
+		}
+		if o.owner.Key() == r.owner.Key() && o.service == r.service && spelled(o) {
+			return // another route leads there by the right path
+		}
+	}
+	own := stem(r.service, shared)
+	for _, s := range c.segments(r, shared) {
+		if len(own) >= 4 && s != own && (distance(s, own, 2) <= 2 || len(s) > len(own) && strings.HasPrefix(s, own) && len(s)-len(own) <= 5) {
+			near = s
+		}
+	}
+	if right < 2 || near == "" {
+		return
+	}
+	e := c.backing(svc)
+	s := c.blame("GatewayMisrouted", e, 0.75, "%s leads %s to %s, whose path the other routes would spell %q", r.owner, r.prefix, r.service, own).level(incident.Warning)
+	s.see(r.source, r.owner, r.path, r.prefix, "a path with "+own).relate(r.owner, cluster.EntityOf("Service", svc)).explain(e, "")
+	s.step(r.owner, "Correct the path %s in %s", r.prefix, r.owner)
+}
+
+// segments returns the stems of a route's path segments and of its own name.
+func (c *scan) segments(r route, shared string) []string {
+	segments := strings.FieldsFunc(r.prefix, func(b rune) bool { return strings.ContainsRune("/^*$~ (){}|.?+\\", b) })
+	if r.name != "" {
+		segments = append(segments, r.name)
+	}
+	for i := range segments {
+		segments[i] = stem(segments[i], shared)
+	}
+	return segments
 }
 
 // sharedPrefix returns the first word that most service names of a namespace begin with, with its

@@ -119,6 +119,11 @@ func (c *scan) envNeeds(w *cluster.Workload, ct *corev1.Container, path string) 
 			}
 		}
 	}
+	for i, arg := range ct.Args {
+		if flag, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(flag, "-") && addressName.MatchString(strings.ReplaceAll(strings.TrimLeft(flag, "-"), "-", "_")) {
+			add(flag, value, path+".args["+itoa(i)+"]", w.Entity)
+		}
+	}
 	for _, e := range ct.EnvFrom {
 		if e.ConfigMapRef == nil {
 			continue

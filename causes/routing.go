@@ -556,6 +556,10 @@ func (c *scan) fixAddress(s *suspect, n need, value string) {
 		s.step(n.object, "Set %s of %s to %s and restart %s", n.path, n.object, value, n.caller.Entity)
 		return
 	}
+	if strings.HasPrefix(n.name, "-") {
+		s.step(n.caller.Entity, "Set argument %s of %s to %s", n.name, n.caller.Entity, value)
+		return
+	}
 	s.propose(incident.PatchEnv, n.caller.Entity, "set "+n.name+" of "+n.caller.Entity.String()+" to "+value,
 		incident.ParamContainer, n.ct, incident.ParamName, n.name, incident.ParamValue, value, incident.ParamFrom, n.value)
 }
