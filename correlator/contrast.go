@@ -38,6 +38,8 @@ type candidate struct {
 	id        factorID
 	hits      []hit
 	score     float64
+	plain     float64 // score without the coincidence in time
+	rolled    bool    // the value was rolled out shortly before
 	total     int
 	workloads int
 	place     subjectKey
@@ -100,6 +102,7 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		if best == nil {
 			break
 		}
+		best = c.finer(best, cands)
 		b := c.bundleOf(best)
 		for _, g := range b.groups {
 			taken[g] = true
@@ -112,6 +115,61 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		}
 	}
 	return out
+}
+
+// finer returns the first of several candidates that together account for what best does, if
+// they do so better: two rollouts that fail at once in things that also have something in common.
+func (c *Correlator) finer(best *candidate, cands []*candidate) *candidate {
+	if best.placed {
+		return best
+	}
+	whole := make(map[*group]bool)
+	for _, h := range best.hits {
+		whole[h.e.group] = true
+	}
+	var inside []*candidate
+	for _, cand := range cands {
+		v := cand.verdict
+		if v == nil || v == best || !v.rolled || v.id == best.id {
+			continue
+		}
+		n := make(map[*group]bool)
+		for _, h := range v.hits {
+			if !whole[h.e.group] {
+				n = nil
+				break
+			}
+			n[h.e.group] = true
+		}
+		if n != nil && len(n) < len(whole) {
+			inside = append(inside, v)
+		}
+	}
+	slices.SortFunc(inside, func(a, b *candidate) int {
+		if c.better(a, b) {
+			return -1
+		}
+		return 1
+	})
+	covered := make(map[*group]bool)
+	sum, parts := 0.0, 0
+	var first *candidate
+	for _, v := range inside {
+		if slices.ContainsFunc(v.hits, func(h hit) bool { return covered[h.e.group] }) {
+			continue
+		}
+		for _, h := range v.hits {
+			covered[h.e.group] = true
+		}
+		if first == nil {
+			first = v
+		}
+		sum, parts = sum+v.plain, parts+1
+	}
+	if parts >= 2 && len(covered)*10 >= len(whole)*8 && sum-accept*float64(parts-1) > best.plain {
+		return first
+	}
+	return best
 }
 
 // worth reports whether a group may take part in a contrast: it is solid, or still going on, or
@@ -128,7 +186,7 @@ type placeKey struct {
 // collect files the factors of one episode.
 func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, byPlace map[placeKey][]hit) {
 	under := g.root.key.kind == "Node" && e != g.root
-	own := e == g.root || !e.class.consequence() && !under
+	own := e == g.root
 	w := 1.0
 	if !e.solid || e.lone {
 		w = min(0.5, 0.12*float64(1+e.points))

@@ -51,6 +51,32 @@ func placeLabels(labels map[string]string) map[string]string {
 	return out
 }
 
+// narrowed returns the entity that labels name inside a wider one. Where they give no namespace,
+// labels come back too: which entity they mean depends on what is known of the cluster.
+func narrowed(e incident.Entity, labels map[string]string) (incident.Entity, map[string]string) {
+	ns := labels["namespace"]
+	if ns == "" {
+		ns = labels["exported_namespace"]
+	}
+	if ns == "" && e.Kind == "Namespace" {
+		ns = e.Name
+	}
+	for _, lk := range labelKinds() {
+		name := labels[lk[0]]
+		switch {
+		case name == "":
+		case lk[1] == "Node":
+			return incident.Entity{Kind: "Node", Name: name}, nil
+		case ns != "":
+			return incident.Entity{Kind: lk[1], Namespace: ns, Name: name}, nil
+		default:
+			e.Name += "/" + lk[0] + "=" + name
+			return e, labels
+		}
+	}
+	return e, nil
+}
+
 // labelKinds says which label names which kind, narrowest first.
 func labelKinds() [][2]string {
 	return [][2]string{{"pod", "Pod"}, {"pod_name", "Pod"}, {"persistentvolumeclaim", "PersistentVolumeClaim"}, {"job_name", "Job"}, {"cronjob", "CronJob"}, {"statefulset", "StatefulSet"}, {"daemonset", "DaemonSet"},
@@ -130,9 +156,11 @@ func (r *resolver) learn(k subjectKey, e incident.Entity) {
 // subject returns what object o fails as.
 func (r *resolver) subject(o *object) subjectKey {
 	if o.labels != nil {
-		if e, fits, ok := r.byLabels(o.labels); ok && len(fits) == 0 {
+		e, fits, ok := r.byLabels(o.labels)
+		if ok && len(fits) == 0 {
 			return r.key(e)
 		}
+		return subjectKey{kind: o.entity.Kind, namespace: o.entity.Namespace, name: o.entity.Name}
 	}
 	if !o.owner.IsZero() && o.entity.Kind != "Service" && o.entity.Kind != "Job" {
 		return r.key(o.owner)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/tocsin-io/tocsin/incident"
 )
@@ -195,12 +197,30 @@ func (b *builder) characterise(e *episode) {
 			e.nodes = append(e.nodes, n)
 		}
 	}
+	for i := range e.parts {
+		if o := e.parts[i].tr.obj; o.labels != nil {
+			e.ambiguous = b.ambiguity(o, e.parts[i].tr.reason)
+		}
+	}
 	e.class = primary(&e.weights)
 	if e.key.kind == "Node" {
 		e.class = classNode
 	}
 	e.solid = e.weighty(b.now)
 	e.entity = b.entityOf(e)
+}
+
+// ambiguity says which entities an alert's labels fit, if several.
+func (b *builder) ambiguity(o *object, reason string) string {
+	_, fits, ok := b.res.byLabels(o.labels)
+	if !ok || len(fits) < 2 {
+		return ""
+	}
+	names := make([]string, 0, len(fits))
+	for _, k := range fits[:min(len(fits), 5)] {
+		names = append(names, k.namespace+"/"+k.name)
+	}
+	return reason + " in " + string(b.cl.name) + " fits " + strconv.Itoa(len(fits)) + " entities: " + strings.Join(names, ", ")
 }
 
 // primary chooses the class that says most of the reason.

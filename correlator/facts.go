@@ -74,6 +74,9 @@ func (b *builder) infer(e *episode, byName map[incident.FactorName][]tally) {
 	lacks := func(id factorID) bool { return len(byName[b.c.factors[id].name]) == 0 }
 	var missing []factorID // all first: what is given must not hide what follows
 	for _, n := range e.nodes {
+		if id, known := b.c.factorIDs[factorKey{name: incident.FactorNode, value: n, scope: b.cl.name}]; known && lacks(id) {
+			missing = append(missing, id)
+		}
 		for _, id := range b.facts.node[n] {
 			if len(b.facts.node[n]) <= 6 && lacks(id) && !slices.Contains(missing, id) {
 				missing = append(missing, id)

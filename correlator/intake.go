@@ -113,12 +113,16 @@ func (c *Correlator) see(cl *clusterState, source string, t millis) {
 // track finds or makes the track of s; nil when a limit leaves no room.
 func (c *Correlator) track(cl *clusterState, s *incident.Signal, t millis) *track {
 	key := s.Entity.Key()
+	var labels map[string]string
+	if s.Kind == incident.Alert && wideKind(key.Kind) {
+		key, labels = narrowed(key, placeLabels(s.Labels))
+	}
 	o := cl.objects[key]
 	if o == nil {
 		if !c.room(cl) {
 			return nil
 		}
-		o = &object{entity: key}
+		o = &object{entity: key, labels: labels}
 		cl.objects[key] = o
 		cl.learned = true
 	}
@@ -128,9 +132,6 @@ func (c *Correlator) track(cl *clusterState, s *incident.Signal, t millis) *trac
 			cl.learned = cl.learned || o.owner != own
 			o.owner, o.ownerT = own, t
 		}
-	}
-	if s.Kind == incident.Alert && o.labels == nil && wideKind(s.Entity.Kind) {
-		o.labels = placeLabels(s.Labels)
 	}
 	for _, tr := range o.tracks {
 		if tr.reason == s.Reason && tr.kind == s.Kind {

@@ -479,6 +479,9 @@ func (b *builder) byRole(p, a *episode) int {
 	if !ok || p.class.blamesOther() || a.class == classNode {
 		return 0
 	}
+	if want != classDNS && (p.class == want || p.class == classLost) {
+		return 0 // it suffers what they suffer
+	}
 	if a.class == want || a.has(want) && a.class.consequence() {
 		return 9
 	}

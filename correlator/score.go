@@ -179,18 +179,82 @@ func (c *Correlator) score(id factorID, hits []hit, in scope, all *hitIndex) *ca
 	around := max(all.around(&classesOf, first, last, in), k)
 	event := majority(hits).eventDriven() && natural >= 1
 	evidence := excess(float64(k), float64(holders), float64(workloads), float64(around), event)
+	if infrastructure(c.factors[id].name) || c.factors[id].name == incident.FactorNode {
+		evidence += c.purity(id, hits, in)
+	}
 	changed := c.changedBefore(id, hits)
+	switch f := c.factors[id].name; {
+	case !event && (changed < 0 || natural < 1) && rate < 0.5 && k <= 3:
+		return nil
+	case (f == incident.FactorApplication || f == incident.FactorChart && changed < 0) && majority(hits) != classSync:
+		return nil // the same name in several places
+	}
 	if evidence < 1 && (natural < 2.5 || infrastructure(c.factors[id].name)) {
 		return nil // no contrast: those not hit have it as well
 	}
 	if f := c.factors[id].name; event && majority(hits) == classPull && f != incident.FactorImage && f != incident.FactorRegistry && changed < 0 && c.images(hits) > 1 {
 		return nil // several images at once: what they are pulled from, not what was rolled out
 	}
-	total := evidence + natural + c.coincidence(hits, weight) + changed - mixed(hits, rate >= 0.6 && changed >= 0)
+	plain := evidence + natural + changed - mixed(hits, rate >= 0.6 && changed >= 0)
+	total := plain + c.coincidence(hits, weight)
 	if total < accept {
 		return nil
 	}
-	return &candidate{id: id, hits: hits, score: total, total: holders, workloads: workloads}
+	return &candidate{id: id, hits: hits, score: total, plain: plain, rolled: changed > 0, total: holders, workloads: workloads}
+}
+
+// purity is the weight of workloads that are spread over several nodes or zones failing only
+// where they are on this one.
+func (c *Correlator) purity(id factorID, hits []hit, in scope) float64 {
+	name := c.factors[id].name
+	if name == incident.FactorRegion || name == incident.FactorProvider {
+		return 0
+	}
+	pure, impure := 0, 0
+	for _, h := range hits {
+		switch h.e.class {
+		case classNode, classLost, classNet, classVolume:
+		default:
+			continue
+		}
+		if h.node || h.e.key.kind != "" {
+			continue
+		}
+		one := true
+		for _, f := range h.e.factors {
+			one = one && (f == id || c.factors[f].name != name)
+		}
+		if one {
+			pure++
+		} else {
+			impure++
+		}
+	}
+	if pure < 3 || pure < 3*impure {
+		return 0
+	}
+	holders, _ := c.counts(id, in)
+	all := c.placed(name, hits)
+	if holders == 0 || all <= holders {
+		return 0
+	}
+	return float64(pure-impure) * math.Log(float64(all)/float64(holders))
+}
+
+// placed sums the holders of all values of a name in the clusters of the hits.
+func (c *Correlator) placed(name incident.FactorName, hits []hit) int {
+	seen, n := make(map[*clusterState]bool), 0
+	for _, h := range hits {
+		if cl := h.e.cl; !seen[cl] {
+			seen[cl] = true
+			for f := range cl.inv.counts {
+				if c.factors[f].name == name {
+					n += cl.inv.holders(f)
+				}
+			}
+		}
+	}
+	return n
 }
 
 // images counts the distinct images among hits.
@@ -213,7 +277,12 @@ func convincing(hits []hit, solid, rate float64) bool {
 	case solid >= 2:
 		return true
 	case solid == 1:
-		return rate >= 0.7 && len(hits) >= 2
+		for _, h := range hits {
+			if h.e.class != hits[0].e.class || h.e.lone || h.e.points < 2 {
+				return false
+			}
+		}
+		return rate >= 0.7
 	}
 	return len(hits) >= 4 && hits[len(hits)-1].e.start-hits[0].e.start <= 10*60*1000
 }
@@ -352,7 +421,7 @@ func akin(a, b class) bool {
 		return true
 	case a == classOOM && (b == classUsage || b == classProbe):
 		return true
-	case a == classNode && (b == classLost), a == classLost && b == classNode, a == classSched && b == classLost:
+	case a == classNode && b == classLost, a == classLost && b == classNode, a == classSched && b == classLost, a == classLost && b == classNet, a == classNode && b == classNet:
 		return true
 	case a == classDNS && b == classUpstream, a == classTLS && b == classUpstream, a == classUpstream && b == classNet:
 		return true
