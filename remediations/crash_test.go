@@ -43,7 +43,7 @@ func (f *faults) hook(string) {
 	}
 }
 
-func (f *faults) api(Write, bool) error {
+func (f *faults) api(Write, Apply) error {
 	if !f.next() {
 		return nil
 	}

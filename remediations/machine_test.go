@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,8 +86,8 @@ func newMachine(t *testing.T, rt *rapid.T, one, two *policy.Policy) *machine {
 
 // judge is called before every call to the API server; undos follow from an execution that was
 // judged.
-func (m *machine) judge(w Write, dry bool) error {
-	if dry {
+func (m *machine) judge(_ Write, how Apply) error {
+	if how.DryRun {
 		return nil
 	}
 	m.ran["writes"]++
@@ -95,8 +96,8 @@ func (m *machine) judge(w Write, dry bool) error {
 		m.broken = append(m.broken, err.Error())
 		return nil
 	}
-	i := slices.IndexFunc(recs, func(r Record) bool { return r.State == Dispatched })
-	if i < 0 {
+	i := slices.IndexFunc(recs, func(r Record) bool { return executionOf(&r) == strings.TrimSuffix(how.Execution, "-undo") })
+	if i < 0 || recs[i].State != Dispatched {
 		m.broken = append(m.broken, "a write without a dispatched record")
 		return nil
 	}
@@ -107,7 +108,7 @@ func (m *machine) judge(w Write, dry bool) error {
 		m.broken = append(m.broken, "a write without a claim: "+err.Error())
 		return nil
 	}
-	if x.State == stateUndoing {
+	if x.State == stateUndoing && how.Execution == x.undoID() && m.r.sides["eu-1"].cluster.count(x.undoID()) == 0 {
 		return nil
 	}
 	o, err := m.r.sides["eu-1"].cluster.Get(m.ctx, cart)

@@ -159,12 +159,12 @@ type fakeCluster struct {
 	mu      sync.Mutex
 	objects map[incident.Entity]*Object
 	rv      int
-	writes  map[string]int                // landed, by execution
-	landed  []Write                       // in order
-	onWrite func(o *Object)               // plays the controllers, after a write
-	deny    func(w Write) bool            // of Allowed
-	before  func(w Write, dry bool) error // an error is a lost request
-	after   func(w Write, dry bool) error // an error is a lost answer
+	writes  map[string]int                 // landed, by execution
+	landed  []Write                        // in order
+	onWrite func(o *Object)                // plays the controllers, after a write
+	deny    func(w Write) bool             // of Allowed
+	before  func(w Write, how Apply) error // an error is a lost request
+	after   func(w Write, how Apply) error // an error is a lost answer
 	events  int
 }
 
@@ -231,7 +231,7 @@ func (f *fakeCluster) List(_ context.Context, kind, ns string) ([]Object, error)
 
 func (f *fakeCluster) Apply(_ context.Context, w Write, how Apply) (*Object, error) {
 	if f.before != nil {
-		if err := f.before(w, how.DryRun); err != nil {
+		if err := f.before(w, how); err != nil {
 			return nil, err
 		}
 	}
@@ -243,7 +243,7 @@ func (f *fakeCluster) Apply(_ context.Context, w Write, how Apply) (*Object, err
 	}
 	f.mu.Unlock()
 	if err == nil && f.after != nil {
-		if aerr := f.after(w, how.DryRun); aerr != nil {
+		if aerr := f.after(w, how); aerr != nil {
 			return nil, aerr
 		}
 	}

@@ -65,6 +65,11 @@ func planScheduling(ctx context.Context, r *request) (plan, error) {
 		p.set(nil, under(base, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")...)
 	}
 	if r.params[paramDropAnti] != "" {
+		// The pods that run keep their own anti-affinity, which keeps the new ones off their
+		// nodes: a rolling update would stand still.
+		if v, _ := at(r.object.Object, "/spec/strategy/type"); r.target.Kind != "Deployment" || v != "Recreate" {
+			return plan{}, incident.Invalidf("%s replaces its pods in turn, and those that run keep the new ones out: scale it to the nodes there are", r.target)
+		}
 		p.set(nil, under(base, "affinity", "podAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution")...)
 	}
 	if v := r.params[paramToleration]; v != "" {

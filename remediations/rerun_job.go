@@ -10,7 +10,7 @@ import (
 
 func rerunJob() Action {
 	return Action{
-		Name: incident.RerunJob, Kinds: []string{"Job"}, Risk: incident.RiskDisruptive, Window: 10 * time.Minute,
+		Name: incident.RerunJob, Kinds: []string{"Job"}, Risk: incident.RiskDisruptive, Contains: true, Window: 10 * time.Minute,
 		Summary: "run a failed Job again as a new Job beside it",
 		Undo:    "none: what the Job does outside the cluster is not known here; the old Job stays as it was",
 		Signal:  "the new Job completes",
