@@ -278,9 +278,11 @@ func TestKilledInEveryStage(t *testing.T) {
 	})
 	before := generation(t, eu, "cart")
 	p.crash() // right after the approval
-	eventually(t, 30*time.Second, "the write", func() error {
+	// A command whose receiver died comes again after its lease of 45 s, and then the agent looks first.
+	eventually(t, 150*time.Second, "the write", func() error {
 		if imageOf(t, eu, "cart") != "ghcr.io/acme/cart:v1" {
-			return fmt.Errorf("not rolled back yet")
+			rs, _ := p.actions()
+			return fmt.Errorf("not rolled back yet: %v", states(rs))
 		}
 		return nil
 	})
