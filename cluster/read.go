@@ -22,8 +22,8 @@ import (
 // Limits of a snapshot. Beyond MaxFileBytes a file is left out and named in Gaps; beyond the
 // others the reader stops with an error that wraps incident.ErrInvalid.
 const (
-	MaxFileBytes     = 512 << 20
-	MaxSnapshotBytes = 2 << 30
+	MaxFileBytes     = 256 << 20
+	MaxSnapshotBytes = 1 << 30
 	maxFiles         = 300_000
 	maxYAMLBytes     = 64 << 20
 )
