@@ -159,7 +159,7 @@ func TestEveryCauseHasItsCases(t *testing.T) {
 	}
 }
 
-func caseFiles(t *testing.T) []string {
+func caseFiles(t testing.TB) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "cases", "*.txtar"))
 	if err != nil || len(files) == 0 {
@@ -168,7 +168,7 @@ func caseFiles(t *testing.T) []string {
 	return files
 }
 
-func readCase(t *testing.T, file string) (*txtar.Archive, expectation) {
+func readCase(t testing.TB, file string) (*txtar.Archive, expectation) {
 	t.Helper()
 	ar, err := txtar.ParseFile(file)
 	if err != nil {
