@@ -104,6 +104,7 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		}
 		best = c.finer(best, cands)
 		b := c.bundleOf(best)
+		c.adopt(b, best, groups, taken)
 		for _, g := range b.groups {
 			taken[g] = true
 		}
@@ -115,6 +116,52 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		}
 	}
 	return out
+}
+
+// adopt adds to an accepted factor what started meanwhile and fails alike: groups that hold it
+// too but show only consequences, and those of the same clusters of which it is not known.
+func (c *Correlator) adopt(b *bundle, cand *candidate, groups []*group, taken map[*group]bool) {
+	if cand.placed {
+		return
+	}
+	name, most, cause := c.factors[cand.id].name, majority(cand.hits), mostNamed(cand.hits)
+	if name == incident.FactorRegistry && most != classPull {
+		return
+	}
+	first, last := cand.hits[0].e.start-c.cfg.Skew.Milliseconds(), cand.hits[0].e.linkEnd
+	in := make(map[*clusterState]bool)
+	for _, h := range cand.hits {
+		in[h.e.cl], last = true, max(last, h.e.linkEnd)
+	}
+	common := len(cand.hits)*10 >= cand.total*4 // most of its holders are hit
+	for _, g := range groups {
+		e := g.root
+		if taken[g] || !in[e.cl] || g.start < first || g.start > last || !g.worth() || e.passing() || slices.Contains(b.groups, g) {
+			continue
+		}
+		if n := e.narrow(); n != "" && n != cause {
+			if k := c.kinds.of(string(n)); k != most && !akin(k, most) {
+				continue
+			}
+		}
+		switch {
+		case slices.Contains(e.factors, cand.id):
+			if !common || e.class != most && !related(e.class, most) {
+				continue
+			}
+		case e.class != most || most.consequence() || c.knows(e, name):
+			continue
+		case e.cl.inv.holders(cand.id)*10 < e.cl.inv.workloads*3:
+			continue
+		}
+		b.groups = append(b.groups, g)
+	}
+	slices.SortFunc(b.groups, compareGroups)
+}
+
+// knows reports whether e has any value of the factor.
+func (c *Correlator) knows(e *episode, name incident.FactorName) bool {
+	return slices.ContainsFunc(e.factors, func(id factorID) bool { return c.factors[id].name == name })
 }
 
 // finer returns the first of several candidates that together account for what best does, if

@@ -188,7 +188,7 @@ func (b *builder) characterise(e *episode) {
 			if v.conf >= 500 {
 				if info, ok := incident.LookupCause(v.name); ok && !info.Generic {
 					if k := b.kinds.refine(b.kinds.of(string(v.name)), p.tr.obj.entity.Kind, ""); !k.generic() {
-						e.weights[k] += v.conf / 500
+						e.weights[k] += (v.conf + 200) / 400
 					}
 				}
 			}

@@ -476,7 +476,7 @@ func (b *builder) deploys(app, a *episode) bool {
 // byRole: a service that the whole cluster stands on, and the failures it gives others.
 func (b *builder) byRole(p, a *episode) int {
 	want, ok := role(p.key)
-	if !ok || p.class.blamesOther() || a.class == classNode {
+	if !ok || !p.solid || p.class.blamesOther() || a.class == classNode {
 		return 0
 	}
 	if want != classDNS && (p.class == want || p.class == classLost) {
