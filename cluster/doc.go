@@ -15,5 +15,10 @@
 // without names, owner cycles) gives a state that names what was left out, or an error wrapping
 // incident.ErrInvalid, in bounded memory.
 //
+// Sources are named objects/<plural> (objects/pods …, custom resources by their lower-case kind and
+// an s), events, logs, metrics, alerts, probes, topology, partial/pods. Who builds a live state
+// calls Saw for each it asked, events twice (objects/events and events): detectors conclude from
+// absence only where a source was Seen.
+//
 // It refuses to reach any cluster: client-go informers are the business of collectors/kube.
 package cluster

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,6 +22,7 @@ type index struct {
 	events    lazy[map[incident.Entity][]*corev1.Event]
 	logs      lazy[map[nsName][]*Log]
 	services  lazy[serviceIndex]
+	slices    lazy[map[nsName][]*discoveryv1.EndpointSlice]
 	labelled  lazy[map[labelKey][]*corev1.Pod]
 }
 

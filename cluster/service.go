@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/tocsin-io/tocsin/incident"
 )
@@ -113,13 +114,22 @@ func (s *State) Resolve(namespace, host string) Host {
 	return h
 }
 
+// slicesOf returns the EndpointSlices of a Service.
+func (s *State) slicesOf(svc *corev1.Service) []*discoveryv1.EndpointSlice {
+	return s.idx.slices.get(func() map[nsName][]*discoveryv1.EndpointSlice {
+		m := map[nsName][]*discoveryv1.EndpointSlice{}
+		for _, es := range s.EndpointSlices.All() {
+			k := nsName{es.Namespace, es.Labels["kubernetes.io/service-name"]}
+			m[k] = append(m[k], es)
+		}
+		return m
+	})[nsName{svc.Namespace, svc.Name}]
+}
+
 // ReadyAddresses returns how many ready and not ready addresses a Service has, from its
 // EndpointSlices or else its Endpoints; known is false when the state holds neither for it.
 func (s *State) ReadyAddresses(svc *corev1.Service) (ready, notReady int, known bool) {
-	for _, es := range s.EndpointSlices.In(svc.Namespace) {
-		if es.Labels["kubernetes.io/service-name"] != svc.Name {
-			continue
-		}
+	for _, es := range s.slicesOf(svc) {
 		known = true
 		for _, e := range es.Endpoints {
 			if e.Conditions.Ready == nil || *e.Conditions.Ready {

@@ -215,16 +215,29 @@ func (x *workloadIndex) finish(s *State) {
 			w.Ready = ready
 		}
 	}
-	byNamespace := map[string][]*Workload{}
+	x.joinServices(s)
+}
+
+// joinServices joins Services to the workloads whose templates they select, by the rarest pair of
+// their selectors.
+func (x *workloadIndex) joinServices(s *State) {
+	byLabel := map[labelKey][]*Workload{}
 	for _, w := range x.list {
-		byNamespace[w.Entity.Namespace] = append(byNamespace[w.Entity.Namespace], w)
+		for k, v := range w.Template.Labels {
+			key := labelKey{w.Entity.Namespace, k, v}
+			byLabel[key] = append(byLabel[key], w)
+		}
 	}
 	for _, svc := range s.Services.All() {
-		if len(svc.Spec.Selector) == 0 {
-			continue
+		var rarest []*Workload
+		first := true
+		for k, v := range svc.Spec.Selector {
+			if ws := byLabel[labelKey{svc.Namespace, k, v}]; first || len(ws) < len(rarest) {
+				rarest, first = ws, false
+			}
 		}
 		sel := labels.SelectorFromSet(svc.Spec.Selector)
-		for _, w := range byNamespace[svc.Namespace] {
+		for _, w := range rarest {
 			if sel.Matches(labels.Set(w.Template.Labels)) {
 				w.Services = append(w.Services, svc)
 			}
