@@ -102,7 +102,7 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		if best == nil {
 			break
 		}
-		best = c.finer(best, cands)
+		best = c.yield(c.finer(best, cands), cands)
 		b := c.bundleOf(best)
 		c.adopt(b, best, groups, taken)
 		for _, g := range b.groups {
@@ -219,6 +219,26 @@ func (c *Correlator) finer(best *candidate, cands []*candidate) *candidate {
 	return best
 }
 
+// yield leaves to a rollout what fails in its way and not in that of the best candidate.
+func (c *Correlator) yield(best *candidate, cands []*candidate) *candidate {
+	if best.placed || best.rolled {
+		return best
+	}
+	most := majority(best.hits)
+	kept := slices.DeleteFunc(slices.Clone(best.hits), func(h hit) bool {
+		return h.e.class != most && slices.ContainsFunc(cands, func(o *candidate) bool {
+			v := o.verdict
+			return v != nil && v.rolled && v.id != best.id && majority(v.hits) == h.e.class && slices.ContainsFunc(v.hits, func(x hit) bool { return x.e == h.e })
+		})
+	})
+	if len(kept) == len(best.hits) || !spans(kept) {
+		return best
+	}
+	out := *best
+	out.hits = kept
+	return &out
+}
+
 // worth reports whether a group may take part in a contrast: it is solid, or still going on, or
 // more than one passing warning.
 func (g *group) worth() bool {
@@ -258,6 +278,11 @@ func (c *Correlator) collect(g *group, e *episode, byFactor map[factorID][]hit, 
 	case classDNS, classControl, classNet, classSched, classVolume, classNode:
 		k := placeKey{subjectKey{kind: "Cluster", name: string(e.cl.name)}, e.class}
 		byPlace[k] = append(byPlace[k], hit{e: e, w: w, fit: 1})
+	}
+	switch e.class {
+	case classGeneric, classServe, classUpstream, classProbe, classDNS, classQuota: // whatever it is, it is all over the cluster
+		k := placeKey{subjectKey{kind: "Cluster", namespace: "*", name: string(e.cl.name)}, classGeneric}
+		byPlace[k] = append(byPlace[k], hit{e: e, w: w, fit: 0})
 	}
 	switch e.class {
 	case classQuota, classAdmit, classConfig, classNet:
@@ -488,6 +513,9 @@ func (c *Correlator) judgePlace(cand *candidate) *candidate {
 	if cand.place.kind == "Namespace" || hits[0].e.class == classNode || hits[0].e.class == classSched || hits[0].e.class == classControl {
 		least = 2
 	}
+	if cand.place.namespace == "*" {
+		least, gap = max(5, hits[0].e.cl.inv.workloads*15/100), 5*60*1000
+	}
 	var best *candidate
 	for from := 0; from < len(hits); {
 		to, solid, end := from, 0, hits[from].e.start
@@ -503,12 +531,26 @@ func (c *Correlator) judgePlace(cand *candidate) *candidate {
 		if len(run) < least || solid < least-1 || !spans(run) {
 			continue
 		}
-		score := accept + c.coincidence(run, float64(solid))/4
-		if got := (&candidate{place: cand.place, placed: true, hits: run, score: score, total: len(run)}); best == nil || c.better(got, best) {
+		place, score := cand.place, accept+c.coincidence(run, float64(solid))/4
+		if place.namespace == "*" {
+			place, score = placeOf(run), accept
+		}
+		if got := (&candidate{place: place, placed: true, hits: run, score: score, total: len(run)}); best == nil || c.better(got, best) {
 			best = got
 		}
 	}
 	return best
+}
+
+// placeOf names where all of a burst is: a namespace, if it is one, else the cluster.
+func placeOf(run []hit) subjectKey {
+	cl := string(run[0].e.cl.name)
+	for _, h := range run {
+		if h.e.key.namespace != run[0].e.key.namespace || h.e.key.kind != "" {
+			return subjectKey{kind: "Cluster", name: cl}
+		}
+	}
+	return subjectKey{kind: "Namespace", namespace: cl, name: run[0].e.key.namespace}
 }
 
 // bundleOf joins the groups of an accepted candidate.
