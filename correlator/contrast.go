@@ -146,7 +146,7 @@ func (c *Correlator) adopt(b *bundle, cand *candidate, groups []*group, taken ma
 		}
 		switch {
 		case slices.Contains(e.factors, cand.id):
-			if !common || e.class != most && !related(e.class, most) {
+			if !common || e.class != most && !e.class.consequence() && !akin(e.class, most) {
 				continue
 			}
 		case e.class != most || most.consequence() || c.knows(e, name):
