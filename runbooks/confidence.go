@@ -32,7 +32,7 @@ const (
 var signNames = [signs]string{"bias", "score", "margin", "exact", "like", "cover", "unknown", "rare", "title", "subject", "named", "name lack", "spoken", "dense", "concept miss", "name rare"}
 
 // signWeights are fitted with `go run ./runbooks/eval -fit`.
-var signWeights = [signs]float64{-4.70, 2.86, 2.62, 0.43, 1.00, -0.80, -1.62, 1.05, 1.46, 0.66, 1.11, -0.95, 1.55, 0.29, -0.03, -0.87}
+var signWeights = [signs]float64{-4.83, 2.89, 2.70, 0.42, 1.06, -0.63, -1.49, 0.98, 1.36, 0.78, 1.17, -0.95, 1.62, 0.24, 0.17, -0.86}
 
 // answerCut is the confidence from which a result claims an answer.
 const answerCut = 0.6

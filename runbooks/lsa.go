@@ -58,19 +58,45 @@ func LearnLSA(texts []string) *LSA {
 			df[c]++
 		}
 	}
-	l.idf = make([]float32, len(df))
-	for i, n := range df {
-		if n >= lsaMinDoc {
-			l.idf[i] = float32(math.Log(float64(1+len(texts)) / float64(n)))
-		}
-	}
+	l.prune(rows, df, len(texts))
 	for i := range rows {
 		l.weigh(&rows[i])
 	}
-	l.dim = max(1, min(lsaDim, len(texts), len(df)))
-	l.basis = factorise(rows, len(df), l.dim)
+	l.dim = max(1, min(lsaDim, len(texts), len(l.idf)))
+	l.basis = factorise(rows, len(l.idf), l.dim)
 	l.name = fmt.Sprintf("lsa-%d-%s", l.dim, string(incident.HashParts(texts...))[:16])
 	return l
+}
+
+// prune leaves out words of fewer than lsaMinDoc texts, which connect nothing and are half of all,
+// and weighs the others.
+func (l *LSA) prune(rows []sparse, df []int32, texts int) {
+	to := make([]int32, len(df))
+	for i, n := range df {
+		to[i] = -1
+		if n >= lsaMinDoc {
+			to[i] = int32(len(l.idf))
+			l.idf = append(l.idf, float32(math.Log(float64(1+texts)/float64(n))))
+		}
+	}
+	for w, id := range l.vocab {
+		if to[id] < 0 {
+			delete(l.vocab, w)
+		} else {
+			l.vocab[w] = to[id]
+		}
+	}
+	for i := range rows {
+		r := &rows[i]
+		kept := 0
+		for j, c := range r.col {
+			if to[c] >= 0 {
+				r.col[kept], r.val[kept] = to[c], r.val[j]
+				kept++
+			}
+		}
+		r.col, r.val = r.col[:kept], r.val[:kept]
+	}
 }
 
 // Name names the dimension and the texts it was learnt from.
