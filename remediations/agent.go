@@ -69,7 +69,7 @@ type Agent struct {
 	holder string
 
 	mu       sync.Mutex
-	finished map[string]bool // executions that need nothing more; only to save reads
+	finished map[string]time.Time // executions that need nothing more, until when; only to save reads
 }
 
 // NewAgent returns an agent. The error wraps ErrInvalid and names what is missing.
@@ -95,7 +95,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		cfg.Settle = 10 * time.Second
 	}
 	return &Agent{cfg: cfg, rates: rates{cfg.KV, cfg.Local.Caps.withDefaults()}, stop: NewSwitch(cfg.Stop),
-		holder: randomHex(8), finished: map[string]bool{}}, nil
+		holder: randomHex(8), finished: map[string]time.Time{}}, nil
 }
 
 // Prepare makes a proposal exact against the live cluster and runs every gate that needs it. A
@@ -206,7 +206,8 @@ func (a *Agent) tryOut(ctx context.Context, c *gateCase) error {
 // fills in the write's resourceVersion precondition.
 func (a *Agent) dryRun(ctx context.Context, c *gateCase, w *Write) ([]incident.FieldChange, error) {
 	if w.Verb == VerbPush {
-		return []incident.FieldChange{{Object: w.Target, Path: w.Push.Path, Before: w.Push.Before, After: w.Push.Content}}, nil
+		before, after := changedLines(w.Push.Before, w.Push.Content)
+		return []incident.FieldChange{{Object: w.Target, Path: w.Push.Path, Before: before, After: after}}, nil
 	}
 	before, err := a.before(ctx, c, w)
 	if err != nil {

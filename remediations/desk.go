@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
@@ -75,6 +76,9 @@ type Desk struct {
 	chain *audit.Chain
 	rates rates
 	stop  *Switch
+
+	mu   sync.Mutex
+	rest map[string]time.Time // keys of what is over, until when; only to save reads
 }
 
 // Requester of proposals that nobody asked for.
@@ -106,7 +110,7 @@ func NewDesk(cfg DeskConfig) (*Desk, error) {
 	if cfg.Silence <= 0 {
 		cfg.Silence = 15 * time.Minute
 	}
-	return &Desk{cfg: cfg, chain: audit.New(cfg.Audit), rates: rates{cfg.KV, cfg.Caps.withDefaults()}, stop: NewSwitch(cfg.Stop)}, nil
+	return &Desk{cfg: cfg, chain: audit.New(cfg.Audit), rates: rates{cfg.KV, cfg.Caps.withDefaults()}, stop: NewSwitch(cfg.Stop), rest: map[string]time.Time{}}, nil
 }
 
 // note appends an audit entry about r. Nothing goes on without it.

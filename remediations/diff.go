@@ -150,3 +150,16 @@ func hides(c incident.FieldChange) bool {
 }
 
 func shaped(v string) bool { return secretShape.MatchString(v) && !digestShape.MatchString(v) }
+
+// changedLines returns the lines in which two texts differ, without what is equal before and
+// after them.
+func changedLines(a, b string) (before, after string) {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for len(x) > 0 && len(y) > 0 && x[0] == y[0] {
+		x, y = x[1:], y[1:]
+	}
+	for len(x) > 0 && len(y) > 0 && x[len(x)-1] == y[len(y)-1] {
+		x, y = x[:len(x)-1], y[:len(y)-1]
+	}
+	return strings.Join(x, "\n"), strings.Join(y, "\n")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
@@ -178,18 +179,47 @@ func (d *Desk) Run(ctx context.Context) error {
 
 // Step does what is due now, once.
 func (d *Desk) Step(ctx context.Context) error {
-	records, err := d.List(ctx, "")
+	keys, err := d.cfg.KV.Keys(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("proposals: %w", err)
 	}
 	var failed []error
-	for i := range records {
-		if err := d.stepOne(ctx, &records[i]); err != nil && !errors.Is(err, incident.ErrStale) {
+	for _, k := range keys {
+		plan, isPlan := strings.CutPrefix(k, keyPlan+".")
+		if !isPlan && !strings.HasPrefix(k, keyProposal+".") || d.resting(k) {
+			continue
+		}
+		var open bool
+		if isPlan {
+			open, err = d.stepPlanKey(ctx, plan)
+		} else {
+			open, err = d.stepRecordKey(ctx, k)
+		}
+		if err != nil && !errors.Is(err, incident.ErrStale) {
 			failed = append(failed, err)
 		}
+		if err == nil && !open {
+			d.mu.Lock()
+			d.rest[k] = time.Now().Add(restFor)
+			d.mu.Unlock()
+		}
 	}
-	failed = append(failed, d.stepPlans(ctx))
 	return errors.Join(failed...)
+}
+
+func (d *Desk) resting(key string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.rest[key])
+}
+
+func (d *Desk) stepRecordKey(ctx context.Context, key string) (open bool, err error) {
+	r, rev, found, err := load[Record](ctx, d.cfg.KV, key)
+	if err != nil || !found || !r.State.Open() {
+		return false, err
+	}
+	r.rev = rev
+	return true, d.stepOne(ctx, &r)
 }
 
 func (d *Desk) stepOne(ctx context.Context, r *Record) error {

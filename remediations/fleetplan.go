@@ -113,6 +113,9 @@ func (d *Desk) putPlan(ctx context.Context, p *FleetPlan) error {
 	rev, err := save(ctx, d.cfg.KV, keyOf(keyPlan, p.ID), p, p.rev)
 	if err == nil {
 		p.rev = rev
+		d.mu.Lock()
+		delete(d.rest, keyOf(keyPlan, p.ID))
+		d.mu.Unlock()
 	}
 	return err
 }
@@ -309,30 +312,26 @@ func (d *Desk) endPlan(ctx context.Context, p *FleetPlan, state PlanState, actor
 	return nil
 }
 
-func (d *Desk) stepPlans(ctx context.Context) error {
-	plans, err := d.Plans(ctx)
+func (d *Desk) stepPlanKey(ctx context.Context, id string) (open bool, err error) {
+	p, err := d.Plan(ctx, id)
 	if err != nil {
-		return err
+		return false, err
 	}
-	var failed []error
-	for i := range plans {
-		p := &plans[i]
-		switch p.State {
-		case PlanAsking:
-			if !time.Now().Before(p.Expires) {
-				err = d.endPlan(ctx, p, PlanExpired, Requester, "nobody answered in time")
-			}
-		case PlanRunning:
-			err = d.stepPlan(ctx, p)
-		case PlanStopped:
-			err = d.sendUndos(ctx, p)
+	switch p.State {
+	case PlanAsking:
+		if !time.Now().Before(p.Expires) {
+			err = d.endPlan(ctx, &p, PlanExpired, Requester, "nobody answered in time")
 		}
-		if err != nil && !errors.Is(err, incident.ErrStale) {
-			failed = append(failed, fmt.Errorf("plan %s: %w", p.ID, err))
-		}
-		err = nil
+	case PlanRunning:
+		err = d.stepPlan(ctx, &p)
+	case PlanStopped:
+		open = len(p.Undoing) > 0
+		err = d.sendUndos(ctx, &p)
 	}
-	return errors.Join(failed...)
+	if err != nil {
+		err = fmt.Errorf("plan %s: %w", p.ID, err)
+	}
+	return open || p.State == PlanAsking || p.State == PlanRunning, err
 }
 
 // stepPlan starts the members of the current wave, waits for them, and goes on after the pause;

@@ -121,6 +121,9 @@ func (d *Desk) put(ctx context.Context, r *Record) error {
 		return err
 	}
 	r.rev = rev
+	d.mu.Lock()
+	delete(d.rest, proposalKey(r.ID))
+	d.mu.Unlock()
 	if d.cfg.Notify != nil {
 		d.cfg.Notify.Changed(ctx, *r)
 	}

@@ -53,8 +53,12 @@ func (a *Agent) Step(ctx context.Context) error {
 func (a *Agent) isFinished(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.finished[id]
+	return time.Now().Before(a.finished[id])
 }
+
+// restFor is how long what is over is not read again: another replica may have taken it up, and
+// may have crashed since. It keeps a long history from costing a read per record and second.
+const restFor = 10 * time.Minute
 
 func (a *Agent) stepOne(ctx context.Context, x *execution) error {
 	lapsed := time.Now().After(x.Lease)
@@ -75,7 +79,7 @@ func (a *Agent) stepOne(ctx context.Context, x *execution) error {
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.finished[x.id()] = true
+		a.finished[x.id()] = time.Now().Add(restFor)
 	}
 	return nil
 }
