@@ -151,6 +151,45 @@ func (m *slowness) wholeNodes() {
 			return
 		}
 	}
+	m.crossing(slow)
+}
+
+// crossing names the node whose boundary all slow calls cross: a node's slow network makes
+// callers on other nodes slow, too, while calls inside nodes stay quick. A node across whose
+// boundary others call without becoming slow is not the one.
+func (m *slowness) crossing(slow []*vitals) {
+	best, bestHere := "", []*vitals(nil)
+	for _, n := range m.c.Nodes.All() {
+		var here []*vitals
+		against := 0
+		for _, v := range m.workloads {
+			if !m.crosses(v, n.Name) {
+				continue
+			}
+			if slices.Contains(slow, v) {
+				here = append(here, v)
+			} else if v.pain() == 0 && v.level(metricMedian).known {
+				against++
+			}
+		}
+		if len(here) < 3 || against*4 > len(here) || slices.ContainsFunc(slow, func(v *vitals) bool { return !slices.Contains(here, v) && !m.callsAny(v, here) }) {
+			continue
+		}
+		if best != "" {
+			return // two nodes would explain it: nothing decides between them
+		}
+		best, bestHere = n.Name, here
+	}
+	if best != "" {
+		m.blameNode(best, bestHere)
+	}
+}
+
+// crosses reports whether a workload calls over a node's boundary.
+func (m *slowness) crosses(v *vitals, node string) bool {
+	return slices.ContainsFunc(m.callees[v.entity.Key()], func(o *vitals) bool {
+		return v.node != "" && o.node != "" && v.node != o.node && (v.node == node || o.node == node)
+	})
 }
 
 // slowedItself reports whether the median latency grew.
