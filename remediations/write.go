@@ -1,8 +1,10 @@
 package remediations
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -143,6 +145,9 @@ func (p *patch) set(v any, path ...string) *patch {
 		}
 		return p
 	}
+	if there && bytes.Equal(p.raw(old), p.raw(v)) {
+		return p
+	}
 	if there {
 		p.ops = append(p.ops, Op{Op: "test", Path: ptr, Value: p.raw(old)}, Op{Op: "replace", Path: ptr, Value: p.raw(v)})
 		return p
@@ -169,7 +174,7 @@ func (p *patch) write() ([]Write, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	if len(p.ops) == 0 {
+	if !slices.ContainsFunc(p.ops, func(o Op) bool { return o.Op != "test" }) {
 		return nil, incident.Invalidf("%s: nothing to change, it is so already", entityOf(p.obj))
 	}
 	return []Write{{Verb: VerbPatch, Target: entityOf(p.obj), Ops: p.ops}}, nil
@@ -226,7 +231,8 @@ func encodePatch(live *Object, w Write, how Apply) ([]byte, error) {
 		{Op: "replace", Path: "/metadata/resourceVersion", Value: p.raw(w.Version)}}
 	ops = append(ops, w.Ops...)
 	if how.Execution != "" {
-		if live.GetAnnotations() == nil {
+		made := slices.ContainsFunc(w.Ops, func(o Op) bool { return o.Path == "/metadata/annotations" && o.Op != "test" })
+		if live.GetAnnotations() == nil && !made {
 			ops = append(ops, Op{Op: "add", Path: "/metadata/annotations", Value: p.raw(map[string]string{})})
 		}
 		ops = append(ops,
