@@ -97,6 +97,9 @@ func (c *scan) accounts(s *suspect, y *symptom) bool {
 			return true
 		}
 	}
+	if namedOnly(s.cause) {
+		return false
+	}
 	switch y.Reason {
 	case "RequestsFail", "LATENCY_DEGRADATION", "ConnectionFailed", "NotReady", "NoReadyEndpoints", "Alert", "Crashing", "CrashLoopBackOff", "ReplicasUnavailable":
 		r := c.reach(s.object)
@@ -191,7 +194,7 @@ func (c *scan) explains(k, s *suspect) bool {
 	}
 	if k.object.Kind == "Node" && s.object.Kind != "Node" || k.object.Kind == "Namespace" {
 		for _, x := range k.explained {
-			if x.Entity.Key() == s.object.Key() && (generic(s.cause) || k.score >= s.score-0.02) {
+			if x.Entity.Key() == s.object.Key() && (generic(s.cause) || !namedOnly(k.cause) && nodeBreaks(k.cause, s.cause) && k.score >= s.score-0.02) {
 				return true
 			}
 		}
@@ -201,12 +204,32 @@ func (c *scan) explains(k, s *suspect) bool {
 			return len(s.rel) > 0 && x.Entity.Key() == s.rel[0].Key() || x.Entity.Key() == s.object.Key()
 		})
 	}
-	if !dependent(s.cause) {
+	if !dependent(s.cause) || namedOnly(k.cause) {
 		return false
 	}
 	return c.dependsOn(s.object, k.object) || slices.ContainsFunc(k.explained, func(x incident.Explained) bool {
 		return x.Entity.Kind == "Service" && x.Reason == "" && c.dependsOn(s.object, x.Entity) // a Service cut off from its workload
 	})
+}
+
+// nodeBreaks reports whether a fault of a node (or namespace) can make a workload look as if it
+// had the narrower fault: one without service network fails connections, it misspells no setting.
+func nodeBreaks(node, workload incident.CauseName) bool {
+	switch node {
+	case "KubeProxyDown", "NetworkPluginDown", "NodeNetworkDelay", "NodeNetworkLoss", "NodeCPUSaturated":
+		return dependent(workload)
+	}
+	return true
+}
+
+// namedOnly reports whether a node's fault breaks no more than the pods it is seen to break: one
+// under pressure evicts, one that makes no sandboxes leaves running pods alone.
+func namedOnly(cause incident.CauseName) bool {
+	switch cause {
+	case "NodeDiskPressure", "NodeMemoryPressure", "NodePIDPressure", "EvictedByNodePressure", "SandboxCreationFailed":
+		return true
+	}
+	return false
 }
 
 // dependent reports whether a cause may be the mere echo of a fault in something the object calls.
