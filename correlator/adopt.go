@@ -1,8 +1,9 @@
 package correlator
 
 import (
-	"github.com/tocsin-io/tocsin/incident"
 	"slices"
+
+	"github.com/tocsin-io/tocsin/incident"
 )
 
 // adopt adds to an accepted factor what started meanwhile and fails alike: groups that hold it

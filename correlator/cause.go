@@ -3,10 +3,11 @@ package correlator
 import (
 	"cmp"
 	"fmt"
-	"github.com/tocsin-io/tocsin/incident"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tocsin-io/tocsin/incident"
 )
 
 // sharedOf counts what the shared factor's holders and the others show. A node that takes

@@ -23,6 +23,7 @@ type bundle struct {
 	linkEnd    millis
 	open       bool
 	solid      bool
+	named      bool // see episode: it may go on as an incident, not open one
 }
 
 // hit is one episode that a factor could account for.
@@ -111,7 +112,7 @@ func (c *Correlator) contrast(groups []*group) []*bundle {
 		out = append(out, b)
 	}
 	for _, g := range groups {
-		if !taken[g] && g.solid {
+		if !taken[g] && (g.solid || g.named) {
 			out = append(out, &bundle{groups: []*group{g}})
 		}
 	}

@@ -225,7 +225,7 @@ func (b *bundle) span() {
 	b.start = b.groups[0].start
 	for _, g := range b.groups {
 		b.start, b.end, b.linkEnd = min(b.start, g.start), max(b.end, g.end), max(b.linkEnd, g.linkEnd)
-		b.open, b.solid = b.open || g.open, b.solid || g.solid
+		b.open, b.solid, b.named = b.open || g.open, b.solid || g.solid, b.named || g.named
 	}
 }
 

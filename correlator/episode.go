@@ -54,6 +54,7 @@ type episode struct {
 	class      class
 	weights    [classes]int32
 	solid      bool
+	named      bool // a detector was sure of its cause, now or before
 	lone       bool // solid only because one alert lasts
 	factors    []factorID
 	nodes      []string
@@ -206,7 +207,7 @@ func (b *builder) characterise(e *episode) {
 	if e.key.kind == "Node" {
 		e.class = classNode
 	}
-	e.solid = e.weighty(b.now)
+	e.solid, e.named = e.weighty(b.now), e.firmly(false)
 	e.entity = b.entityOf(e)
 }
 
@@ -277,7 +278,7 @@ func (e *episode) weighty(now millis) bool {
 	e.points = points
 	span := e.linkEnd - e.start
 	switch {
-	case e.open && e.named():
+	case e.open && e.firmly(true):
 		// A detector names a cause and the trouble goes on: the incident opens at once, and closes
 		// when the detector takes it back.
 	case !e.open && span < 6*60*1000 && points < 7 && e.severity != incident.Critical:
@@ -295,11 +296,12 @@ func (e *episode) weighty(now millis) bool {
 	return true
 }
 
-// named reports whether a finding above info that a detector is sure of is still firing.
-func (e *episode) named() bool {
+// firmly reports whether there is a finding above info that a detector is sure of; going: one
+// that is still firing.
+func (e *episode) firmly(going bool) bool {
 	for i := range e.parts {
 		p := &e.parts[i]
-		if p.tr.kind != incident.Found || !p.open || p.fires == 0 || p.tr.severity == incident.Info {
+		if p.tr.kind != incident.Found || going && !p.open || p.fires == 0 || p.tr.severity == incident.Info {
 			continue
 		}
 		if slices.ContainsFunc(p.tr.votes, func(v vote) bool { return v.conf >= sure }) {

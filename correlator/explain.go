@@ -1,9 +1,10 @@
 package correlator
 
 import (
-	"github.com/tocsin-io/tocsin/incident"
 	"slices"
 	"strings"
+
+	"github.com/tocsin-io/tocsin/incident"
 )
 
 // eachName calls f with every word of text that could be the name of an object, and with the

@@ -32,6 +32,7 @@ type group struct {
 	linkEnd    millis
 	open       bool
 	solid      bool
+	named      bool // see episode
 	points     int
 }
 
@@ -312,6 +313,7 @@ func (b *builder) trees() []*group {
 		}
 		g.start, g.end, g.linkEnd = min(g.start, e.start), max(g.end, e.end), max(g.linkEnd, e.linkEnd)
 		g.open, g.solid, g.points = g.open || e.open, g.solid || e.solid, g.points+e.points
+		g.named = g.named || e.named
 	}
 	for _, g := range out { // little by little from several things that depend on each other
 		g.solid = g.solid || len(g.members) >= 2 && g.points >= 7

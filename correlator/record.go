@@ -89,10 +89,13 @@ func (c *Correlator) carry(bundles []*bundle) {
 		}
 	}
 	for _, b := range bundles {
-		if !b.reportable() || b.linkEnd < floor {
+		if !b.solid && !b.named || b.linkEnd < floor {
 			continue
 		}
 		r := owner[b]
+		if r == nil && !b.solid {
+			continue // over before anybody could have looked
+		}
 		if r == nil {
 			r = c.open(b, claims)
 			owner[b] = r
@@ -122,7 +125,7 @@ func (c *Correlator) claims(bundles []*bundle, index map[spanKey][]*record, floo
 	var out []claim
 	quiet := c.cfg.Quiet.Milliseconds()
 	for _, b := range bundles {
-		if !b.reportable() || b.linkEnd < floor {
+		if !b.solid && !b.named || b.linkEnd < floor {
 			continue
 		}
 		votes := make(map[*record]int)
@@ -143,9 +146,6 @@ func (c *Correlator) claims(bundles []*bundle, index map[spanKey][]*record, floo
 	}
 	return out
 }
-
-// reportable reports whether b is worth an incident.
-func (b *bundle) reportable() bool { return b.solid }
 
 // open makes a record for a bundle that no record goes on as.
 func (c *Correlator) open(b *bundle, claims []claim) *record {
