@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -94,7 +95,9 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if cfg.Settle <= 0 {
 		cfg.Settle = 10 * time.Second
 	}
-	return &Agent{cfg: cfg, rates: rates{cfg.KV, cfg.Local.Caps.withDefaults()}, stop: NewSwitch(cfg.Stop),
+	caps := cfg.Local.Caps.withDefaults()
+	caps.PerFleetHour = math.MaxInt // the hub counts the fleet; this ledger knows one cluster
+	return &Agent{cfg: cfg, rates: rates{cfg.KV, caps}, stop: NewSwitch(cfg.Stop),
 		holder: randomHex(8), finished: map[string]time.Time{}}, nil
 }
 

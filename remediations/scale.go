@@ -50,6 +50,6 @@ func planScale(ctx context.Context, r *request) (plan, error) {
 		return pl, err
 	}
 	pl.Pods, err = podsOf(ctx, r, r.object)
-	pl.AtOnce = min(int(live)-want, readyCount(pl.Pods))
+	pl.AtOnce = max(readyCount(pl.Pods)-want, 0) // those that are not ready go first
 	return pl, err
 }
