@@ -105,7 +105,8 @@ func kwokNode(i int) *corev1.Node {
 }
 
 func (c *Cluster) startKwok() error {
-	args := []string{"--kubeconfig", c.Kubeconfig(), "--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-ip", "127.0.0.1"}
+	args := []string{"--kubeconfig", c.Kubeconfig(), "--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-ip", "127.0.0.1",
+		"--node-lease-duration-seconds", "40"}
 	stages, err := filepath.Glob(filepath.Join(c.binaries, "stages", "*.yaml"))
 	if err != nil || len(stages) == 0 {
 		return fmt.Errorf("lab: no kwok stages in %s (%v)", c.binaries, err)
