@@ -42,6 +42,12 @@ type Status interface {
 	Status(ctx context.Context) (json.RawMessage, error)
 }
 
+// Signals calls fn with every stored event of every cluster, each cluster's in order, until all
+// that is stored has been read.
+type Signals interface {
+	Signals(ctx context.Context, fn func(incident.Event) error) error
+}
+
 // Identify returns the user of a request, or an error that wraps incident.ErrDenied.
 type Identify func(*http.Request) (user string, err error)
 
@@ -50,6 +56,7 @@ type Config struct {
 	Incidents Incidents
 	Desk      Desk
 	Status    Status
+	Signals   Signals
 	Identify  Identify
 	Alerts    http.Handler
 	Healthy   func() error
@@ -72,6 +79,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /api/v1/actions/{id}/deny", s.user(s.decide(false)))
 	mux.HandleFunc("POST /api/v1/stop", s.user(s.stop))
 	mux.HandleFunc("GET /api/v1/status", s.user(s.status))
+	mux.HandleFunc("GET /api/v1/signals", s.user(s.signals))
 	mux.HandleFunc("GET /api/v1/audit", s.user(s.audit))
 	if cfg.Alerts != nil {
 		mux.Handle("/api/v1/alerts", cfg.Alerts) // has its own tokens
@@ -172,6 +180,15 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, _ string) error {
 		}
 		return rc.Flush()
 	})
+	return nil
+}
+
+// signals streams the stored events, one a line.
+func (s *server) signals(w http.ResponseWriter, r *http.Request, _ string) error {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // unsupported only in tests
+	enc := json.NewEncoder(w)
+	_ = s.Config.Signals.Signals(r.Context(), func(e incident.Event) error { return enc.Encode(e) }) // the status is sent; an error only ends the stream
 	return nil
 }
 

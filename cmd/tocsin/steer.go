@@ -131,3 +131,13 @@ func audit(f *flags) *cobra.Command {
 		}})
 	return cmd
 }
+
+func signals(f *flags) *cobra.Command {
+	cmd := &cobra.Command{Use: "signals", Short: "Write all stored signals, one JSON event a line, as tocsin replay reads them",
+		Example: "  tocsin signals > signals.jsonl && tocsin replay signals.jsonl", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.client().Signals(cmd.Context(), cmd.OutOrStdout())
+		}}
+	f.serverFlag(cmd)
+	return cmd
+}

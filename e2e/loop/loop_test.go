@@ -319,13 +319,11 @@ func TestVisibleWithinASecond(t *testing.T) {
 	var took []time.Duration
 	for i := range n {
 		name := fmt.Sprintf("app-%02d", i)
+		start := time.Now() // before the request that makes the pod fail: the simulated kubelet's time is in it
 		must(t, eu.Fail(ctx, "lots", name, lab.FailOOMKilled))
-		_, err := eu.WaitWaiting(ctx, "lots", name, "CrashLoopBackOff")
-		must(t, err)
-		start := time.Now()
 		select {
 		case at := <-seen(name):
-			took = append(took, max(at.Sub(start), 0))
+			took = append(took, at.Sub(start))
 		case <-time.After(10 * time.Second):
 			t.Fatalf("%s is in no incident after 10 s", name)
 		}

@@ -140,6 +140,17 @@ func (c *Client) Watch(ctx context.Context, fn func(incident.Incident) error) er
 	}
 }
 
+// Signals copies the stored events to out, one JSON event a line.
+func (c *Client) Signals(ctx context.Context, out io.Writer) error {
+	rd, err := c.do(ctx, "GET", "/api/v1/signals", nil)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	_, err = io.Copy(out, rd)
+	return err
+}
+
 // Raw returns one reply as it is.
 func (c *Client) Raw(ctx context.Context, path string) (json.RawMessage, error) {
 	var out json.RawMessage

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -64,7 +65,7 @@ func Up(ctx context.Context, o Options, role Role) error {
 		}
 		g.Go(func() error { return h.run(gctx) })
 		g.Go(func() error {
-			return o.serve(gctx, b, console.Config{Incidents: h.store, Desk: act, Status: statuses{b}, Healthy: b.Healthy, Log: o.Log})
+			return o.serve(gctx, b, console.Config{Incidents: h.store, Desk: act, Status: statuses{b}, Signals: stored{b}, Healthy: b.Healthy, Log: o.Log})
 		})
 		g.Go(func() error { return o.follow(gctx, h.store) })
 		text.To(o.Out).Printf("tocsin %s: data in %s; look with `tocsin incidents list`, stop with Ctrl-C", Version, o.data())
@@ -194,6 +195,50 @@ func (s statuses) Status(ctx context.Context) (json.RawMessage, error) {
 		return nil, err
 	}
 	return json.Marshal(out)
+}
+
+// stored reads what the signal streams hold.
+type stored struct{ bus *bus.Bus }
+
+// errIdle ends a reading when nothing more is stored.
+var errIdle = errors.New("idle")
+
+// Signals implements console.Signals.
+func (s stored) Signals(ctx context.Context, fn func(incident.Event) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	beat := make(chan struct{}, 1)
+	g.Go(func() error {
+		return s.bus.ConsumeEvents(ctx, bus.ConsumeOptions{}, func(_ context.Context, _ incident.ClusterName, events []incident.Event, _ bus.Position) error {
+			select {
+			case beat <- struct{}{}:
+			default:
+			}
+			for _, e := range events {
+				if err := fn(e); err != nil {
+					return fmt.Errorf("%w: %w", incident.ErrInvalid, err)
+				}
+			}
+			return nil
+		})
+	})
+	g.Go(func() error {
+		for {
+			t := time.NewTimer(time.Second)
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return ctx.Err()
+			case <-beat:
+				t.Stop()
+			case <-t.C:
+				return errIdle
+			}
+		}
+	})
+	if err := g.Wait(); !errors.Is(err, errIdle) {
+		return err
+	}
+	return nil
 }
 
 // Logger returns the process's logger: text on w, at the level.
