@@ -32,7 +32,7 @@ const (
 var signNames = [signs]string{"bias", "score", "margin", "exact", "like", "cover", "unknown", "rare", "title", "subject", "named", "name lack", "spoken", "dense", "concept miss", "name rare"}
 
 // signWeights are fitted with `go run ./runbooks/eval -fit`.
-var signWeights = [signs]float64{-4.83, 2.89, 2.70, 0.42, 1.06, -0.63, -1.49, 0.98, 1.36, 0.78, 1.17, -0.95, 1.62, 0.24, 0.17, -0.86}
+var signWeights = [signs]float64{-4.82, 3.25, 2.80, 0.34, 1.34, -0.88, -2.19, 0.63, 0.84, 0.59, 1.12, -1.18, 1.61, 0.29, 0.36, -0.45}
 
 // answerCut is the confidence from which a result claims an answer.
 const answerCut = 0.6
@@ -149,7 +149,7 @@ func (c *corpus) nameLack(qt *queryTerms, d *doc) float64 {
 	all, lack := float64(qt.unknown[ofName]), float64(qt.unknown[ofName])
 	for _, id := range termIDs(qt.words[ofName]) {
 		all += float64(c.idf[id])
-		if !slices.Contains(d.name, id) {
+		if !slices.ContainsFunc(d.names, func(name []int32) bool { return slices.Contains(name, id) }) {
 			lack += float64(c.idf[id])
 		}
 	}

@@ -28,7 +28,7 @@ type doc struct {
 	n      int32           // place in corpus.docs
 	group  int32           // the same for pages of one name
 	length [fields]float32 // words by field
-	name   []int32         // distinct terms of title and file name
+	names  [][]int32       // distinct terms of title and of file name
 	keys   []string        // joint forms of its names
 	secs   []section
 	conds  []condition
@@ -114,40 +114,49 @@ func (b *builder) add(rb *Runbook) {
 	b.pending = append(b.pending, dt)
 }
 
+// names reads title and file name, which say what the page is about, and the alert names of its
+// front matter, which are only other ways to it: their words count, but a page is not expected
+// to be about all of them at once.
 func (b *builder) names(d *doc, dt docTerms) {
-	var all terms
-	texts := []string{d.rb.Title, baseName(d.rb.Path)}
-	texts = append(texts, d.rb.Front.Alerts...)
-	for _, s := range texts {
+	var own, all terms
+	texts := append([]string{d.rb.Title, baseName(d.rb.Path)}, d.rb.Front.Alerts...)
+	for i, s := range texts {
 		var t terms
 		b.an.read(s, &t)
-		if k := jointKey(s); k != "" {
+		if k := jointKey(s); k != "" && !slices.Contains(d.keys, k) {
 			d.keys = append(d.keys, k)
 			b.byKey[k] = append(b.byKey[k], d.n)
 		}
-		all.Words = append(all.Words, t.Words...)
-		all.Words = append(all.Words, "")
+		all.Words = append(append(all.Words, t.Words...), "")
 		all.Joint = append(all.Joint, t.Joint...)
-	}
-	seen := map[int32]bool{}
-	for _, w := range all.Words {
-		if w == "" {
-			continue
-		}
-		if id := b.id(w); !seen[id] {
-			seen[id] = true
-			d.name = append(d.name, id)
+		if i < 2 {
+			own.Words = append(append(own.Words, t.Words...), "")
+			d.names = append(d.names, b.distinct(t.Words))
 		}
 	}
-	d.describe(all.Words)
-	d.causes = b.causesNamed(all.Words)
+	d.describe(own.Words)
+	d.causes = b.causesNamed(own.Words)
 	d.group = d.n
-	for _, k := range d.keys {
+	for _, k := range d.keys[:min(len(d.keys), 2)] {
 		if first := b.byKey[k][0]; first < d.group {
 			d.group = b.docs[first].group
 		}
 	}
 	b.count(d, dt, inName, &all)
+}
+
+// distinct returns the terms of the words, each once.
+func (b *builder) distinct(words []string) []int32 {
+	var out []int32
+	for _, w := range words {
+		if w == "" {
+			continue
+		}
+		if id := b.id(w); !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // causesNamed returns the causes all of whose words a name has: "KubeContainerOOMKilled-pod" names

@@ -148,20 +148,14 @@ func (c *corpus) names(qt *queryTerms, s *scores) {
 	}
 	first := float32(bits.OnesCount64(uint64(qt.firstConcepts)))
 	for n, d := range c.docs {
-		all, byAll, byName := float32(0), float32(0), float32(0)
-		for _, id := range d.name {
-			all += c.idf[id]
-			if qt.known[id] {
-				byAll += c.idf[id]
-			}
-			if _, ok := qt.words[ofName][id]; ok {
-				byName += c.idf[id]
+		s.f[fMissing][n] = missingAll
+		for _, name := range d.names {
+			all, byAll, byName := c.shares(qt, name)
+			if all > 0 {
+				s.f[fTitle][n], s.title[n] = max(s.f[fTitle][n], byName/all), max(s.title[n], byAll/all)
+				s.f[fMissing][n] = min(s.f[fMissing][n], (all-byAll)/10)
 			}
 		}
-		if all > 0 {
-			s.f[fTitle][n], s.title[n] = byName/all, byAll/all
-		}
-		s.f[fMissing][n] = (all - byAll) / 10
 		s.f[fConceptLack][n] = float32(bits.OnesCount64(uint64(d.concepts&^qt.concepts))) / 3
 		if first > 0 {
 			s.f[fConceptFirst][n] = float32(bits.OnesCount64(uint64(d.concepts&qt.firstConcepts))) / first
@@ -180,6 +174,24 @@ func (c *corpus) names(qt *queryTerms, s *scores) {
 			s.f[fStale][n] = 1
 		}
 	}
+}
+
+// missingAll is fMissing of a page whose name has no words.
+const missingAll = 2
+
+// shares returns the weight of a name's words, and of those that the query and that its alert
+// name have.
+func (c *corpus) shares(qt *queryTerms, name []int32) (all, byAll, byName float32) {
+	for _, id := range name {
+		all += c.idf[id]
+		if qt.known[id] {
+			byAll += c.idf[id]
+		}
+		if _, ok := qt.words[ofName][id]; ok {
+			byName += c.idf[id]
+		}
+	}
+	return all, byAll, byName
 }
 
 // termIDs returns the keys in order, so that sums do not depend on the order of a map.
