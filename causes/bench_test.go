@@ -127,3 +127,26 @@ func BenchmarkAnalyze(b *testing.B) {
 		})
 	}
 }
+
+// TestAHugeBrokenClusterEndsAndSaysWhatItLeftOut bounds the worst case: everything is broken.
+func TestAHugeBrokenClusterEndsAndSaysWhatItLeftOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("20,000 broken pods")
+	}
+	start := time.Now()
+	b := cluster.New("huge", benchTime)
+	b.Saw("objects/pods", incident.Seen, "")
+	for i := range 20_000 {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: fmt.Sprintf("p-%05d", i), CreationTimestamp: metav1.NewTime(benchTime.Add(-time.Hour))},
+			Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "app", Image: "x"}}}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+		benchStatus(b, p, "crash")
+		b.Add(p)
+	}
+	r := Analyze(b.Seal())
+	if r.Verdict != Faulty || len(r.Hypotheses) > maxSuspects || len(r.Coverage.Gaps) == 0 {
+		t.Errorf("verdict %s, %d hypotheses, gaps %v", r.Verdict, len(r.Hypotheses), r.Coverage.Gaps)
+	}
+	if d := time.Since(start); d > time.Minute {
+		t.Errorf("took %s", d)
+	}
+}

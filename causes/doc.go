@@ -4,7 +4,7 @@
 // the same state.
 //
 // A detector (one function in the file of its family: admission.go, scheduling.go, startup.go,
-// runtime.go, routing.go, performance.go, infrastructure.go, delivery.go) looks at the scan and
+// runtime.go, routing.go, performance.go, nodes.go, delivery.go and those beside them) looks at the scan and
 // calls blame; the table in detectors.go names it. To add a cause: one function, one row, one
 // case in testdata/cases that has it and one that does not.
 //

@@ -18,6 +18,8 @@ type scan struct {
 	*cluster.State
 	symptoms []*symptom
 	suspects []*suspect
+	known    map[charge]*suspect
+	left     int // suspects beyond maxSuspects
 
 	logFacts  []*logFact                     // nil: not read
 	factsOf   map[incident.Entity][]*logFact // by owner
@@ -64,16 +66,22 @@ type suspect struct {
 // adds evidence, what it explains and proposals. A second blame of the same cause and object
 // gives the first suspect again with the higher score. The summary is one line for a person.
 func (c *scan) blame(cause incident.CauseName, object incident.Entity, score float64, format string, args ...any) *suspect {
-	for _, s := range c.suspects {
-		if s.cause == cause && s.object.Key() == object.Key() {
-			s.score = max(s.score, score)
-			return s
-		}
+	key := charge{cause, object.Key()}
+	if s := c.known[key]; s != nil {
+		s.score = max(s.score, score)
+		return s
 	}
 	s := &suspect{cause: cause, object: object, score: score, severity: incident.Critical,
 		summary: incident.UntrustedText(fmt.Sprintf(format, args...)).Plain(300)}
 	c.suspects = append(c.suspects, s)
+	c.known[key] = s
 	return s
+}
+
+// charge is what makes a suspect one: a cause and an object without its UID.
+type charge struct {
+	cause  incident.CauseName
+	object incident.Entity
 }
 
 // explain says that the suspect accounts for what e shows: reason is a symptom's reason or a
@@ -172,5 +180,5 @@ func contains(es []incident.Entity, e incident.Entity) bool {
 }
 
 func newScan(st *cluster.State) *scan {
-	return &scan{State: st, reached: map[incident.Entity]map[incident.Entity]bool{}, room: map[roomKey]resource.Quantity{}}
+	return &scan{State: st, known: map[charge]*suspect{}, reached: map[incident.Entity]map[incident.Entity]bool{}, room: map[roomKey]resource.Quantity{}}
 }

@@ -2,6 +2,7 @@ package causes
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/tocsin-io/tocsin/cluster"
@@ -23,6 +24,9 @@ func (c *scan) settle() Result {
 		return cmp.Or(cmp.Compare(b.severity.Rank(), a.severity.Rank()), cmp.Compare(b.effective(), a.effective()),
 			cmp.Compare(string(a.cause), string(b.cause)), cmp.Compare(a.object.String(), b.object.String()))
 	})
+	if c.left > 0 {
+		r.Coverage.Gaps = append(r.Coverage.Gaps, fmt.Sprintf("%d more suspected causes of lower rank were left out", c.left))
+	}
 	for i, s := range kept {
 		r.Hypotheses = append(r.Hypotheses, c.hypothesis(s, i, kept))
 	}
@@ -152,11 +156,18 @@ func (c *scan) charge(s *suspect, y *symptom) {
 	}
 }
 
+// maxSuspects bounds what is weighed against each other: the cost grows with the square. A result
+// that leaves some out says so in its coverage.
+const maxSuspects = 1000
+
 // fold leaves out the suspects that others explain.
 func (c *scan) fold() []*suspect {
 	order := slices.Clone(c.suspects)
 	slices.SortStableFunc(order, func(a, b *suspect) int { return cmp.Compare(b.effective(), a.effective()) })
 	var kept []*suspect
+	if len(order) > maxSuspects {
+		c.left, order = len(order)-maxSuspects, order[:maxSuspects]
+	}
 	for _, s := range order {
 		if i := slices.IndexFunc(kept, func(k *suspect) bool { return c.explains(k, s) }); i >= 0 {
 			k := kept[i]
