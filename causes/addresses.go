@@ -99,9 +99,16 @@ func (c *scan) portNotThere(n need) {
 	cause := addressCause(c, svc)
 	s := c.blame(cause, n.caller.Entity, score, "%s: %s names %s:%d, but service %s has port %s", n.caller.Entity, n.name, n.text, n.port, svc.Name, servicePorts(svc)).level(level)
 	c.seeAddress(s, n, f, e)
-	if len(svc.Spec.Ports) == 1 {
-		c.fixAddress(s, n, replacePort(n.value, n.port, int(svc.Spec.Ports[0].Port)))
+	if len(svc.Spec.Ports) != 1 {
+		return
 	}
+	right := int(svc.Spec.Ports[0].Port)
+	if n.portAt != "" {
+		n.name, n.value = n.portAt, strconv.Itoa(n.port)
+		c.fixAddress(s, n, strconv.Itoa(right))
+		return
+	}
+	c.fixAddress(s, n, replacePort(n.value, n.port, right))
 }
 
 // addressCause tells a wrong address of a database from one of any other service. Caches and

@@ -283,6 +283,9 @@ func (c *scan) seeQuota(s *suspect, ns incident.Entity, name, res, requested str
 	}
 	total := used.DeepCopy()
 	total.Add(need)
+	if total.Cmp(hard) <= 0 {
+		return // this resource has room; another one of the request was refused
+	}
 	s.propose(incident.RaiseQuota, e, "raise "+res+" of quota "+name+" from "+hard.String()+" to "+total.String(),
 		incident.ParamResource, res, incident.ParamHard, total.String())
 }
@@ -295,7 +298,7 @@ func fullQuota(c *scan) {
 		for _, res := range slices.Sorted(maps.Keys(q.Status.Hard)) {
 			hard, used := q.Status.Hard[res], q.Status.Used[res]
 			cause := quotaCause(string(res))
-			if cause == "" || used.Cmp(hard) < 0 {
+			if cause == "" || used.Cmp(hard) < 0 || hard.IsZero() && used.IsZero() && len(c.quotaEvents(q.Namespace, q.Name)) == 0 {
 				continue
 			}
 			score, wants := 0.25, ""
@@ -323,16 +326,24 @@ func fullQuota(c *scan) {
 			} else if score >= 0.5 {
 				s.explain(ns, "").explain(incident.Entity{Kind: "Service", Namespace: ns.Name}, "ServiceMissing")
 			}
-			one := "1"
-			if cause == "QuotaExceededStorage" && strings.Contains(string(res), "storage") {
-				one = "1Gi"
-			}
-			c.seeQuota(s, ns, q.Name, string(res), one)
+			c.seeQuota(s, ns, q.Name, string(res), oneMore(string(res)))
 			if evs := c.quotaEvents(q.Namespace, q.Name); len(evs) > 0 {
 				s.quote("events", cluster.EntityOf("ResourceQuota", q), evs[0].Message, cluster.EventTime(evs[0]))
 			}
 		}
 	}
+}
+
+// oneMore is the least by which a resource of a quota is worth raising; "" where only a request
+// tells how much is wanted.
+func oneMore(res string) string {
+	switch {
+	case strings.Contains(res, "storage"):
+		return "1Gi"
+	case strings.HasSuffix(res, "cpu"), strings.HasSuffix(res, "memory"):
+		return ""
+	}
+	return "1"
 }
 
 func (c *scan) quotaEvents(ns, quota string) []*corev1.Event {

@@ -3,6 +3,7 @@ package causes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,8 @@ type expectation struct {
 	want    *blamed // rank 1; with also, one of the first
 	also    []blamed
 	not     []incident.CauseName
-	verdict Verdict // Healthy or Insufficient; empty: faulty
+	fix     []string // "Action Kind/ns/name k=v …", parameters in name order, of the wanted cause
+	verdict Verdict  // Healthy or Insufficient; empty: faulty
 }
 
 // blamed is a cause with its object.
@@ -92,6 +94,7 @@ func (exp expectation) differences(r Result) (bad []string) {
 	}
 	if exp.want != nil {
 		bad = append(bad, exp.notFirst(r.Hypotheses)...)
+		bad = append(bad, exp.notProposed(r.Hypotheses)...)
 	}
 	for _, n := range exp.not {
 		if said(func(h incident.Hypothesis) bool { return h.Cause == n }) {
@@ -116,6 +119,29 @@ func (exp expectation) notFirst(hs []incident.Hypothesis) (bad []string) {
 	for _, w := range wanted {
 		if !slices.ContainsFunc(hs[:min(len(hs), len(wanted))], w.is) {
 			bad = append(bad, "want first: "+w.String())
+		}
+	}
+	return bad
+}
+
+// notProposed returns which fixes the wanted cause does not propose, with those it does.
+func (exp expectation) notProposed(hs []incident.Hypothesis) (bad []string) {
+	var have []string
+	for _, h := range hs {
+		if !exp.want.is(h) {
+			continue
+		}
+		for _, p := range h.Proposals {
+			s := string(p.Action) + " " + p.Target.Entity.String()
+			for _, k := range slices.Sorted(maps.Keys(p.Params)) {
+				s += " " + k + "=" + p.Params[k]
+			}
+			have = append(have, s)
+		}
+	}
+	for _, f := range exp.fix {
+		if !slices.Contains(have, f) {
+			bad = append(bad, fmt.Sprintf("want the fix %q among %q", f, have))
 		}
 	}
 	return bad
@@ -182,8 +208,8 @@ func readCase(t testing.TB, file string) (*txtar.Archive, expectation) {
 	return ar, exp
 }
 
-// parseExpectation reads "want: CAUSE Kind/ns/name", "also: …", "not: CAUSE", "healthy" and
-// "insufficient"; every other line is a description.
+// parseExpectation reads "want: CAUSE Kind/ns/name", "also: …", "not: CAUSE", "fix: ACTION Kind/ns/name k=v …",
+// "healthy" and "insufficient"; every other line is a description.
 func parseExpectation(header string) (expectation, error) {
 	var exp expectation
 	for line := range strings.Lines(header) {
@@ -194,6 +220,8 @@ func parseExpectation(header string) (expectation, error) {
 			exp.verdict = Healthy
 		case "insufficient":
 			exp.verdict = Insufficient
+		case "fix":
+			exp.fix = append(exp.fix, value)
 		case "not":
 			if _, ok := incident.LookupCause(incident.CauseName(value)); !ok {
 				return exp, fmt.Errorf("not: unknown cause %q", value)

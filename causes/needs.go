@@ -23,6 +23,7 @@ type need struct {
 	name   string // of the variable; "" when it is none
 	value  string
 	ct     string // container
+	portAt string // the variable that gives the port, where another one than name does
 }
 
 var hostPort = regexp.MustCompile(`^(?:[a-z][a-z0-9+:]*://)?(?:[^@/\s]+@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::(\d{1,5}))?(?:[/?].*)?$`)
@@ -155,6 +156,7 @@ func joinPorts(ns []need, env map[string]string) {
 				for name, v := range env {
 					if strings.ToUpper(name) == stem+"PORT" {
 						ns[i].port, _ = strconv.Atoi(v)
+						ns[i].portAt = name
 					}
 				}
 			}

@@ -300,9 +300,9 @@ func (c *scan) blameProbe(f probeFault, fault string, score float64) {
 	case "WrongPort":
 		ports := listening(f.ct.Spec, f.kind)
 		s.see("objects/"+plural(w.Kind), w, f.path(".port"), itoa(f.port), "a port it listens on: "+joinInts(ports))
-		if len(ports) > 0 {
-			s.propose(incident.PatchProbe, w, "let the "+f.kind+" probe of container "+f.ct.Spec.Name+" ask port "+itoa(ports[0]),
-				incident.ParamContainer, f.ct.Spec.Name, incident.ParamProbe, f.kind, incident.ParamPort, itoa(ports[0]))
+		if right := c.portMeant(f, ports); right != 0 {
+			s.propose(incident.PatchProbe, w, "let the "+f.kind+" probe of container "+f.ct.Spec.Name+" ask port "+itoa(right),
+				incident.ParamContainer, f.ct.Spec.Name, incident.ParamProbe, f.kind, incident.ParamPort, itoa(right))
 		}
 	case "WrongProtocol":
 		s.see("objects/"+plural(w.Kind), w, f.path(""), probeType(f.probe), "the protocol that port "+itoa(f.port)+" speaks")
@@ -312,6 +312,25 @@ func (c *scan) blameProbe(f probeFault, fault string, score float64) {
 		c.pathFix(s, f)
 	}
 	c.rollback(s, f.workload)
+}
+
+// portMeant returns the port that a probe should ask: the one of the revision before, of the
+// container's other probe, the one spelled most like the wrong one, else the first.
+func (c *scan) portMeant(f probeFault, ports []int) int {
+	for _, p := range []*corev1.Probe{c.oldProbe(f), f.otherProbe()} {
+		if p != nil && p.Exec == nil {
+			if n := probeTarget(p, f.ct.Spec); n != f.port && slices.Contains(ports, n) {
+				return n
+			}
+		}
+	}
+	best, at := 0, 3
+	for _, n := range ports {
+		if d := distance(itoa(n), itoa(f.port), 3); best == 0 || d < at {
+			best, at = n, d
+		}
+	}
+	return best
 }
 
 func joinInts(ns []int) string {
@@ -368,7 +387,7 @@ func (c *scan) protocolFix(s *suspect, f probeFault) {
 			incident.ParamContainer, ct, incident.ParamProbe, f.kind, incident.ParamType, "httpGet", incident.ParamPort, itoa(f.port), incident.ParamPath, or(good.HTTPGet.Path, "/"))
 	case f.probe.HTTPGet != nil && f.probe.HTTPGet.Scheme == corev1.URISchemeHTTPS && has(f.message, "http response to https client"):
 		s.propose(incident.PatchProbe, w, "let the "+f.kind+" probe of container "+ct+" ask over HTTP", incident.ParamContainer, ct, incident.ParamProbe, f.kind, incident.ParamScheme, "HTTP")
-	case f.probe.HTTPGet != nil && has(f.message, "https server"):
+	case f.probe.HTTPGet != nil && f.probe.HTTPGet.Scheme != corev1.URISchemeHTTPS && (has(f.message, "https server") || c.serverPuzzled(f)):
 		s.propose(incident.PatchProbe, w, "let the "+f.kind+" probe of container "+ct+" ask over HTTPS", incident.ParamContainer, ct, incident.ParamProbe, f.kind, incident.ParamScheme, "HTTPS")
 	default:
 		s.propose(incident.PatchProbe, w, "let the "+f.kind+" probe of container "+ct+" only open port "+itoa(f.port),
