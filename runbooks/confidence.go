@@ -141,7 +141,25 @@ func (c *corpus) confidence(qt *queryTerms, list []candidate) (float64, []string
 		z += w * s[i]
 	}
 	p := 1 / (1 + math.Exp(-z))
-	return p, []string{fmt.Sprintf("confidence %.2f", p)}
+	return p, append(reasons(&s), fmt.Sprintf("confidence %.2f, answers from %.2f", p, answerCut))
+}
+
+// reasons says in words which signs speak for and against the first page.
+func reasons(s *[signs]float64) []string {
+	var out []string
+	say := func(when bool, format string, args ...any) {
+		if when {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	say(s[sExact] > 0, "the page is named after the alert")
+	say(s[sMargin] >= 0.6, "it is well ahead of the next")
+	say(s[sMargin] < 0.15, "the next page is nearly as likely")
+	say(s[sRare] > 0, "it has %.0f %% of the incident's rarest words", 100*s[sRare])
+	say(s[sUnknown] > 0.4, "%.0f %% of the incident's words are in no page", 100*s[sUnknown])
+	say(s[sSubject] < 0, "it does not speak of what the metrics are about")
+	say(s[sNamed] > 0 && s[sExact] == 0 && s[sNameLack] > 0.6, "its name is not that of the alert")
+	return out
 }
 
 // nameLack is the share of the alert name's words, by weight, that the page's name lacks.

@@ -157,25 +157,8 @@ func QueryOf(inc incident.Incident, hyps []incident.Hypothesis) Query {
 	if inc.Root != nil {
 		add(&f.Kinds, inc.Root.Entity.Kind)
 	}
+	f.members(inc, add)
 	var text []string
-	for _, m := range inc.Members {
-		add(&f.Kinds, m.Entity.Kind)
-		add(&f.Namespaces, m.Entity.Namespace)
-		add(&f.Causes, string(m.Cause))
-		for _, r := range m.Reasons {
-			add(&f.Reasons, r)
-		}
-	}
-	for _, c := range inc.Clusters {
-		add(&f.Clusters, string(c))
-	}
-	f.Members = max(inc.MembersTotal, len(inc.Members))
-	if s := inc.Shared; s != nil {
-		f.Factor, f.Value = string(s.Name), s.Value
-		if s.Name == incident.FactorStorage {
-			add(&f.Kinds, "StorageClass")
-		}
-	}
 	add(&text, inc.Title)
 	for _, c := range f.Causes {
 		if info, ok := incident.LookupCause(incident.CauseName(c)); ok {
@@ -197,6 +180,28 @@ func QueryOf(inc incident.Incident, hyps []incident.Hypothesis) Query {
 	q.Text = incident.Clip(strings.Join(text, "\n"), maxQueryText)
 	f.Text = q.Text
 	return q
+}
+
+// members takes what is affected, where, and by which shared factor.
+func (f *Facts) members(inc incident.Incident, add func(*[]string, string)) {
+	for _, m := range inc.Members {
+		add(&f.Kinds, m.Entity.Kind)
+		add(&f.Namespaces, m.Entity.Namespace)
+		add(&f.Causes, string(m.Cause))
+		for _, r := range m.Reasons {
+			add(&f.Reasons, r)
+		}
+	}
+	for _, c := range inc.Clusters[:min(len(inc.Clusters), 10_000)] {
+		f.Clusters = append(f.Clusters, string(c))
+	}
+	f.Members = max(inc.MembersTotal, len(inc.Members))
+	if s := inc.Shared; s != nil {
+		f.Factor, f.Value = string(s.Name), s.Value
+		if s.Name == incident.FactorStorage {
+			add(&f.Kinds, "StorageClass")
+		}
+	}
 }
 
 // alertLike: at least three words in one, as alert names are (KubePodCrashLooping); event

@@ -57,7 +57,7 @@ func TestMeasureStores(t *testing.T) {
 	defer pg.Close()
 	for _, s := range []runbooks.Store{mem, pg} {
 		start := time.Now()
-		for chunk := range slices.Chunk(recs, 20_000) {
+		for chunk := range slices.Chunk(recs, 100_000) {
 			if err := s.Apply(t.Context(), "measure", chunk, nil); err != nil {
 				t.Fatal(err)
 			}
