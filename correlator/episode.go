@@ -167,6 +167,8 @@ func (e *episode) reach(next *part, now, quiet millis) millis {
 			slack = min(quiet, max(2*60*1000, end-p.start))
 		case p.resolves > 0 && (p.seen <= 2 || end-p.start < 5*60*1000):
 			slack = 60 * 1000
+		case p.unresolved() && p.tr.kind == incident.Symptom && p.seen <= 2: // seen in passing
+			end = p.end
 		case p.unresolved() && resolved > p.end:
 			end = resolved
 			slack = quiet / 2
@@ -278,9 +280,9 @@ func (e *episode) weighty(now millis) bool {
 	e.points = points
 	span := e.linkEnd - e.start
 	switch {
-	case e.open && e.firmly(true):
-		// A detector names a cause and the trouble goes on: the incident opens at once, and closes
-		// when the detector takes it back.
+	case e.firmly(false) && (e.firmly(true) || span >= 60*1000):
+		// A detector names a cause and the trouble goes on, or went on for a minute: the incident
+		// opens at once, and closes when the detector takes it back.
 	case !e.open && span < 6*60*1000 && points < 7 && e.severity != incident.Critical:
 		return false // over before anybody could have looked
 	case points >= 5:
