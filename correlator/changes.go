@@ -134,7 +134,8 @@ func (c *Correlator) offerTo(b *bundle, e *episode, skew millis, offer func(*bun
 		if !slices.Contains(ch.targets, e.key) {
 			continue
 		}
-		if ch.at <= e.start+skew {
+		// The nearest before it; where there is none, the first that a clock ahead puts after it.
+		if ch.at <= e.start || before == nil && ch.at <= e.start+skew {
 			before = ch
 			continue
 		}

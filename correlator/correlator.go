@@ -70,10 +70,14 @@ func (c *Correlator) Advance(now time.Time) {
 	}
 	c.clock = t
 	if t > c.watermark {
-		c.dirty = c.dirty || t-c.settledAt >= 1000 // open episodes grow, quiet ones close
+		c.dirty = c.dirty || t/60_000 != c.settledAt/60_000 // open episodes grow, quiet ones close
 		c.watermark = t
 	}
 }
+
+// coarse is the time by which what is open is judged: full minutes, so that a cluster without
+// news is grouped anew once a minute at most.
+func (c *Correlator) coarse() millis { return c.watermark / 60_000 * 60_000 }
 
 // now is the newest time known.
 func (c *Correlator) now() millis { return c.watermark }
@@ -154,7 +158,7 @@ func (c *Correlator) settle() {
 		c.byName = slices.Clone(c.order)
 		slices.SortFunc(c.byName, func(a, b *clusterState) int { return cmp.Compare(a.name, b.name) })
 	}
-	now := c.now()
+	now := c.coarse()
 	var groups []*group
 	for _, cl := range c.order {
 		if cl.dirty || now > cl.groupedAt && cl.groupedAt < cl.moving || len(cl.local) > 0 && now >= cl.staleAt {

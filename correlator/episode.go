@@ -31,7 +31,7 @@ const again = 10 * 1000
 // linkEnd is the time up to which p ties to what comes later.
 func (p *part) linkEnd(now millis) millis {
 	if p.unresolved() {
-		return min(now, p.end+hold)
+		return max(p.end, min(now, p.end+hold))
 	}
 	return p.end
 }

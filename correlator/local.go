@@ -38,7 +38,7 @@ type group struct {
 
 // regroup makes the groups of one cluster anew from its tracks.
 func (c *Correlator) regroup(cl *clusterState) {
-	b := &builder{c: c, cl: cl, kinds: c.kinds, now: c.now(), quiet: c.cfg.Quiet.Milliseconds(), bySubject: make(map[subjectKey][]*track), byKey: make(map[subjectKey][]*episode)}
+	b := &builder{c: c, cl: cl, kinds: c.kinds, now: c.coarse(), quiet: c.cfg.Quiet.Milliseconds(), bySubject: make(map[subjectKey][]*track), byKey: make(map[subjectKey][]*episode)}
 	if cl.res == nil || cl.learned {
 		cl.res, cl.calls, cl.learned = newResolver(cl), nil, false
 	}
