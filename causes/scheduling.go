@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -32,7 +33,9 @@ func (c *scan) unschedulable() []pendingPod {
 					pp.message = cond.Message
 				}
 			}
-			if pp.message != "" {
+			// Without a word of the scheduler (events end after an hour, or were not seen) the nodes
+			// themselves may tell; see unplaced.
+			if pp.message != "" || c.age(p.CreationTimestamp.Time) > time.Minute && len(p.Spec.SchedulingGates) == 0 {
 				out = append(out, pp)
 				break
 			}
@@ -54,6 +57,10 @@ func (p pendingPod) cite(s *suspect) *suspect {
 	s.explain(p.workload.Entity, "").explain(podEntity(p.pod), "Unschedulable").relate(podEntity(p.pod)).first(p.pod.CreationTimestamp.Time)
 	if p.event != nil {
 		return s.quote("events", podEntity(p.pod), p.message, cluster.EventTime(p.event))
+	}
+	if p.message == "" {
+		s.score = min(s.score, 0.85)
+		return s.see("objects/pods", podEntity(p.pod), "spec.nodeName", "none", "a node").lack("events: what the scheduler says")
 	}
 	return s.see("objects/pods", podEntity(p.pod), "status.conditions[PodScheduled].message", p.message, "")
 }
@@ -239,7 +246,11 @@ func (c *scan) blameFull(p pendingPod, reason string, open []fit) {
 		if a := p.pod.Spec.Affinity; a != nil {
 			s.see("objects/"+plural(w.Entity.Kind), w.Entity, "spec.template.spec.affinity", describeAffinity(a), "a rule that some node satisfies")
 		}
-		s.propose(incident.PatchScheduling, w.Entity, "drop the required pod anti-affinity of "+w.Entity.String(), "dropPodAntiAffinity", "true")
+		if a := p.pod.Spec.Affinity; a != nil && a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
+			s.propose(incident.PatchScheduling, w.Entity, "drop the required pod anti-affinity of "+w.Entity.String(), "dropPodAntiAffinity", "true")
+		} else {
+			s.step(w.Entity, "Start a pod that the required affinity of %s asks for, or make the rule a preferred one", w.Entity)
+		}
 		if n := len(open); int(w.Desired) > n && n > 0 && reason == "antiAffinity" {
 			s.propose(incident.Scale, w.Entity, fmt.Sprintf("scale %s to %d, one pod a node", w.Entity, n), incident.ParamReplicas, itoa(n), incident.ParamFrom, itoa(int(w.Desired)))
 		}
