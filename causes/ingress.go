@@ -258,7 +258,7 @@ func (c *scan) sharedPrefix(ns string) string {
 	return ""
 }
 
-var serviceEnding = regexp.MustCompile(`(service|svc|api|server|backend|other)s?$`)
+var serviceEnding = regexp.MustCompile(`(service|svc|api|server|backend)s?$`)
 
 // stem reduces a service name or path segment to what tells it from others.
 func stem(name, shared string) string {

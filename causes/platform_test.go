@@ -108,7 +108,7 @@ func TestRoutesOfProxyFiles(t *testing.T) {
 }
 
 func TestServiceThatARouteSpeaksOf(t *testing.T) {
-	names := []string{"acme-order-service", "acme-order-other-service", "acme-user-service", "acme-cart-service", "acme-gateway"}
+	names := []string{"acme-order-service", "acme-order-archive-service", "acme-user-service", "acme-cart-service", "acme-gateway"}
 	tests := map[string]struct {
 		prefix, name, service, want string
 	}{
