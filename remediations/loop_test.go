@@ -72,6 +72,21 @@ func TestLoop(t *testing.T) {
 			}
 		})
 	})
+	t.Run("worse that is seen long after the window is not undone", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, ctx context.Context) {
+			r := newRig(t, "eu-1")
+			rec, env := r.approved(t, ctx, undoProposal("eu-1"))
+			if err := r.sides["eu-1"].agent.Handle(ctx, env); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(15 * time.Minute)
+			r.setSignal(SignalState{Known: true, Worse: true})
+			r.settle(ctx, time.Minute)
+			if o := r.get(t, ctx, rec.ID).Outcome; o == nil || o.State != incident.OutcomeWorse || len(r.sides["eu-1"].cluster.landed) != 1 {
+				t.Fatalf("outcome %+v", o)
+			}
+		})
+	})
 	t.Run("no effect is said to be none", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, ctx context.Context) {
 			r := newRig(t, "eu-1")

@@ -59,7 +59,6 @@ type side struct {
 	kv      *memKV
 	cfg     AgentConfig
 	agent   *Agent
-	done    int // commands delivered
 }
 
 func (r *rig) Roles(_ context.Context, who string) ([]string, error) {

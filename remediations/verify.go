@@ -123,6 +123,9 @@ func (a *Agent) verify(ctx context.Context, x *execution) error {
 	switch {
 	case good && now.Sub(okSince) >= min(a.cfg.Settle, window/2):
 		return a.finish(ctx, x, incident.OutcomeVerified, detail)
+	case bad && now.Sub(x.Done) > 2*window:
+		// The agent was away: what it sees now may have come of anything.
+		return a.finish(ctx, x, incident.OutcomeWorse, detail+"; seen too late to be undone by itself: somebody must look")
 	case bad && (over || now.Sub(badSince) >= window/2):
 		return a.worse(ctx, x, detail)
 	case over:

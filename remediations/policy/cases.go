@@ -97,7 +97,5 @@ func (c CaseInput) input() Input {
 	if c.Now.IsZero() {
 		c.Now = time.Now().UTC()
 	}
-	return Input{Action: c.Action, Risk: c.Risk, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Labels: c.Labels, Cluster: c.Cluster,
-		ClusterLabels: c.ClusterLabels, Cause: c.Cause, Confidence: c.Confidence, Severity: c.Severity, Requester: c.Requester,
-		Pods: c.Pods, Nodes: c.Nodes, Share: c.Share, Clusters: c.Clusters, Now: c.Now}
+	return Input(c)
 }
