@@ -53,8 +53,12 @@ func (w *Writer) head(i incident.Incident) {
 		if n == 3 {
 			break
 		}
-		w.field("changed", fmt.Sprintf("%s %s %s: %s (%s before the first symptom)", c.Time.Format("15:04:05"), plain(incident.Ref{Cluster: c.Cluster, Entity: c.Entity}.String(), 120),
-			plain(c.Reason, 40), c.Message.Plain(120), time.Duration(float64(c.Before)*float64(time.Second)).Round(time.Second)))
+		when := "with the first symptom"
+		if c.Before >= 1 {
+			when = time.Duration(float64(c.Before)*float64(time.Second)).Round(time.Second).String() + " before the first symptom"
+		}
+		w.field("changed", fmt.Sprintf("%s %s %s: %s (%s)", c.Time.Format("15:04:05"), plain(incident.Ref{Cluster: c.Cluster, Entity: c.Entity}.String(), 120),
+			plain(c.Reason, 40), c.Message.Plain(120), when))
 	}
 	if i.Flapping {
 		w.field("flapping", "yes: it comes and goes")
