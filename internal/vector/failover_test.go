@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,34 +19,34 @@ import (
 // flaky is a primary that can be switched off.
 type flaky struct {
 	*Memory
-	off bool
+	off atomic.Bool
 }
 
 var errOff = errors.New("connection refused")
 
 func (f *flaky) Ping(context.Context) error {
-	if f.off {
+	if f.off.Load() {
 		return errOff
 	}
 	return nil
 }
 
 func (f *flaky) Apply(ctx context.Context, s string, put []runbooks.Record, drop []string) error {
-	if f.off {
+	if f.off.Load() {
 		return errOff
 	}
 	return f.Memory.Apply(ctx, s, put, drop)
 }
 
 func (f *flaky) Nearest(ctx context.Context, s string, p runbooks.Probe) ([]runbooks.Match, error) {
-	if f.off {
+	if f.off.Load() {
 		return nil, errOff
 	}
 	return f.Memory.Nearest(ctx, s, p)
 }
 
 func (f *flaky) Hashes(ctx context.Context, s string) (map[string]string, error) {
-	if f.off {
+	if f.off.Load() {
 		return nil, errOff
 	}
 	return f.Memory.Hashes(ctx, s)
@@ -57,7 +58,8 @@ func record(id string, v ...float32) runbooks.Record {
 
 func TestFailoverKeepsTheContractOfAStore(t *testing.T) {
 	for _, off := range []bool{false, true} {
-		pg := &flaky{Memory: NewMemory(), off: off}
+		pg := &flaky{Memory: NewMemory()}
+		pg.off.Store(off)
 		f := newFailover(func(context.Context) (primary, error) { return pg, pg.Ping(t.Context()) }, NewMemory(), slog.New(slog.DiscardHandler))
 		f.heal(t.Context())
 		vectortest.Conformance(t, f, 1e-5)
@@ -76,7 +78,7 @@ func TestAnOutageIsServedFromMemoryAndHeals(t *testing.T) {
 		}
 		must(t, f.Apply(ctx, "s", []runbooks.Record{record("a", 1, 0), record("b", 0, 1)}, nil))
 
-		pg.off = true
+		pg.off.Store(true)
 		if m, err := f.Nearest(ctx, "s", runbooks.Probe{Vector: []float32{1, 0}, Limit: 1}); err != nil || len(m) != 1 || m[0].ID != "a" {
 			t.Errorf("during the outage: %v, %v; want a", m, err)
 		}
@@ -85,7 +87,7 @@ func TestAnOutageIsServedFromMemoryAndHeals(t *testing.T) {
 		}
 		must(t, f.Apply(ctx, "s", []runbooks.Record{record("c", 1, 1)}, []string{"b"}))
 
-		pg.off = false
+		pg.off.Store(false)
 		<-time.After(2 * f.every)
 		synctest.Wait()
 		if d := f.Degraded(); d != "" {
