@@ -67,6 +67,8 @@ type request struct {
 	object *Object // the target, live
 	bounds Bounds
 	git    Git
+	// evidence goes into the message of a Git change: incident, cause and execution.
+	evidence string
 }
 
 // plan is exact writes, in order, and what they interrupt.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
+	"github.com/tocsin-io/tocsin/remediations/gitops"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -433,6 +434,59 @@ func TestLimits(t *testing.T) {
 		}
 		if err := r.desk.SetStop(ctx, Stop{On: false, By: "root"}); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// fakeGit is a repository of one file.
+type fakeGit struct {
+	content string
+	pushed  []gitops.Commit
+}
+
+func (g *fakeGit) Read(context.Context, string) (string, string, error) { return g.content, "c1", nil }
+func (g *fakeGit) Find(context.Context, gitops.Document) (string, error) {
+	return "apps/cart.yaml", nil
+}
+func (g *fakeGit) Push(_ context.Context, c gitops.Commit) (string, error) {
+	g.pushed = append(g.pushed, c)
+	return "c2", nil
+}
+func (g *fakeGit) Branch(_ context.Context, name string) (string, error) {
+	for _, c := range g.pushed {
+		if c.Branch == name {
+			return "c2", nil
+		}
+	}
+	return "", incident.ErrNotFound
+}
+
+func TestOwnedObjectsAreChangedInGit(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context) {
+		r := newRig(t, "eu-1")
+		s := r.sides["eu-1"]
+		git := &fakeGit{content: strings.Replace(cartManifest, "uid: dep-1, ", "", 1)}
+		s.cfg.Git = git
+		s.restart(t)
+		s.cluster.change(cart, false, func(o *Object) {
+			o.SetLabels(map[string]string{fluxKustomize + "name": "shop", fluxKustomize + "namespace": "flux-system"})
+		})
+		rs, err := r.desk.Propose(ctx, r.incs["inc-1"], []incident.Proposal{undoProposal("eu-1")})
+		if err != nil || len(rs) != 2 || rs[0].State != Refused || rs[1].State != Asking || rs[1].Proposal.Action != incident.GitChange {
+			t.Fatalf("%v %+v", err, rs)
+		}
+		if got := changeOf(rs[1], "apps/cart.yaml"); !strings.Contains(got, "image: "+bad+" -> ") || !strings.Contains(got, "image: "+good) {
+			t.Errorf("shown change is %q", got)
+		}
+		if _, err := r.desk.Approve(ctx, by("ann", rs[1])); err != nil {
+			t.Fatal(err)
+		}
+		r.settle(ctx, 5*time.Minute)
+		if o := r.get(t, ctx, rs[1].ID).Outcome; o == nil || o.State != incident.OutcomeVerified {
+			t.Fatalf("outcome %+v", o)
+		}
+		if len(git.pushed) != 1 || !strings.Contains(git.pushed[0].Body, "inc-1") || git.pushed[0].Base != "c1" || len(s.cluster.landed) != 0 {
+			t.Errorf("pushed %+v, %d live writes", git.pushed, len(s.cluster.landed))
 		}
 	})
 }

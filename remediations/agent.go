@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,7 +128,16 @@ func (a *Agent) Prepare(ctx context.Context, p incident.Proposal) (Prepared, err
 		out.Writes = append(out.Writes, shown(w))
 	}
 	out.Verdicts = a.runGates(ctx, c)
+	if action.Touches && c.seen.Owner.Heals {
+		out.Instead = a.instead(ctx, p, c.seen.Owner)
+	}
 	return out, nil
+}
+
+// evidenceText is the body of a commit: what a reviewer needs to find the incident.
+func evidenceText(p incident.Proposal, execution string) string {
+	return incident.UntrustedText(fmt.Sprintf("Incident: %s | Cause: %s (confidence %.2f) | Evidence: %s | Execution: %s | %s", p.Incident, p.Cause, p.Confidence,
+		strings.Join(p.Evidence, ", "), execution, p.Summary)).Plain(2000)
 }
 
 func shown(w Write) ShownWrite {
@@ -165,7 +175,8 @@ func (a *Agent) look(ctx context.Context, c *gateCase) error {
 		reader = a.cfg.Secrets
 	}
 	c.plan, c.planErr = c.action.plan(ctx, &request{Reader: reader, id: c.id, target: entityOf(o),
-		params: c.proposal.Params, object: o, bounds: a.cfg.Local.Bounds.withDefaults(), git: a.cfg.Git})
+		params: c.proposal.Params, object: o, bounds: a.cfg.Local.Bounds.withDefaults(), git: a.cfg.Git,
+		evidence: evidenceText(c.proposal, c.id)})
 	if c.planErr != nil {
 		if !reasonable(c.planErr) {
 			return c.planErr

@@ -129,8 +129,9 @@ func (d *Desk) note(ctx context.Context, r *Record, kind, actor, text string, da
 
 // Propose records the proposals of an incident that Tocsin found, has each prepared, and asks.
 // It is idempotent: a proposal that is open stays as it is; one that failed, was denied or had
-// no effect is not asked again by itself. Records come back in the order of proposals; those
-// without an action are steps for a person.
+// no effect is not asked again by itself. Records come back in the order of proposals, each
+// followed by what is asked instead where an owner would revert it; those without an action are
+// steps for a person.
 func (d *Desk) Propose(ctx context.Context, inc incident.Incident, proposals []incident.Proposal) ([]Record, error) {
 	out := make([]Record, 0, len(proposals))
 	var failed []error
@@ -141,6 +142,20 @@ func (d *Desk) Propose(ctx context.Context, inc incident.Incident, proposals []i
 			continue
 		}
 		out = append(out, r)
+		if r.State != Refused || r.Bound == nil {
+			continue
+		}
+		// A live patch that its owner would revert: ask for the change in Git, or the owner's own.
+		for _, q := range r.Bound.Prepared.Instead {
+			if q.Target.Cluster != p.Target.Cluster {
+				continue
+			}
+			if r, err = d.propose(ctx, inc, q, Requester, false); err != nil {
+				failed = append(failed, fmt.Errorf("propose %s on %s: %w", q.Action, q.Target, err))
+				continue
+			}
+			out = append(out, r)
+		}
 	}
 	return out, errors.Join(failed...)
 }

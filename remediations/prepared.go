@@ -54,6 +54,8 @@ type Prepared struct {
 	Notes     []string               `json:"notes,omitempty"`
 	DryRun    bool                   `json:"dryRun,omitempty"` // the agent will not write
 	At        time.Time              `json:"at"`
+	// Instead is what to do where the target's owner would revert this.
+	Instead []incident.Proposal `json:"instead,omitempty"`
 	// Seal is the agent's keyed hash over the exact, unmasked writes and their dry-run result.
 	Seal incident.Digest `json:"seal"`
 }

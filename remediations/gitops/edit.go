@@ -1,12 +1,12 @@
 // Package gitops edits YAML files of a Git repository and proposes the edits as branches.
 //
 // It never pushes to the branch that is deployed, never force-pushes and never deletes: a person
-// reviews and merges. It keeps comments and order of a file as far as the YAML library does and
-// touches only the document and the field it is told. It holds no state between calls.
+// reviews and merges. Of a file it changes the characters of one value and nothing else. It
+// holds no state between calls.
 package gitops
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"regexp"
@@ -22,16 +22,37 @@ type Document struct{ Kind, Namespace, Name string }
 // maxFile bounds a file that is edited, in bytes.
 const maxFile = 1 << 20
 
-// Edit sets one existing scalar field of one document and returns the whole file. field is a
-// path like spec.template.spec.containers[app].image; list items are found by their name. The
-// error wraps ErrInvalid; a document that has no namespace matches any.
+// Edit sets one existing scalar field of one document and returns the whole file: only the
+// characters of that value change. field is a path like spec.template.spec.containers[app].image;
+// list items are found by their name. The error wraps ErrInvalid; a document that has no namespace
+// matches any.
 func Edit(content string, doc Document, field, value string) (string, error) {
 	if len(content) > maxFile {
 		return "", incident.Invalidf("file is %d bytes, limit %d", len(content), maxFile)
 	}
+	n, err := scalarAt(content, doc, field)
+	if err != nil {
+		return "", err
+	}
+	next, err := written(n.Tag, value)
+	if err != nil {
+		return "", err
+	}
+	out, err := replace(content, n, next)
+	if err != nil {
+		return "", err
+	}
+	// What was written is read again: it must be the value, in the same document.
+	if again, err := scalarAt(out, doc, field); err != nil || again.Value != value {
+		return "", incident.Invalidf("field %q cannot be changed in place (%v)", incident.Clip(field, 120), err)
+	}
+	return out, nil
+}
+
+// scalarAt finds the one value that a field of a document has.
+func scalarAt(content string, doc Document, field string) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(strings.NewReader(content))
-	var docs []*yaml.Node
-	found := 0
+	var found []*yaml.Node
 	for {
 		var n yaml.Node
 		err := dec.Decode(&n)
@@ -39,38 +60,95 @@ func Edit(content string, doc Document, field, value string) (string, error) {
 			break
 		}
 		if err != nil {
-			return "", incident.Invalidf("yaml: %v", err)
+			return nil, incident.Invalidf("yaml: %v", err)
 		}
-		docs = append(docs, &n)
 		if matches(&n, doc) {
-			found++
-			if err := set(&n, field, value); err != nil {
-				return "", err
-			}
+			found = append(found, &n)
 		}
 	}
-	if found != 1 {
-		return "", incident.Invalidf("the file holds %d documents %s %s, want one", found, doc.Kind, doc.Name)
+	if len(found) != 1 {
+		return nil, incident.Invalidf("the file holds %d documents %s %s, want one", len(found), doc.Kind, doc.Name)
 	}
-	return encode(docs, content)
+	return resolve(found[0], field)
 }
 
-func encode(docs []*yaml.Node, original string) (string, error) {
-	var out bytes.Buffer
-	if strings.HasPrefix(original, "---") {
-		out.WriteString("---\n")
+// written returns a value as YAML of the type the old one had: a number stays a number, a string
+// that looks like one is quoted.
+func written(tag, value string) (string, error) {
+	var n yaml.Node
+	plain := yaml.Unmarshal([]byte(value), &n) == nil && len(n.Content) == 1 && n.Content[0].Kind == yaml.ScalarNode && n.Content[0].Value == value &&
+		!strings.ContainsAny(value, ",[]{}#&*!|>'\"%@`\n")
+	if plain && n.Content[0].Tag == tag {
+		return value, nil
 	}
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	for _, d := range docs {
-		if err := enc.Encode(d); err != nil {
-			return "", incident.Invalidf("yaml: %v", err)
+	if tag != "!!str" {
+		return "", incident.Invalidf("value %q is not of the type the field has (%s)", incident.Clip(value, 80), tag)
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return "", incident.Invalidf("value: %v", err)
+	}
+	return string(raw), nil
+}
+
+// replace puts next where the scalar n is written in content.
+func replace(content string, n *yaml.Node, next string) (string, error) {
+	lines := strings.SplitAfter(content, "\n")
+	if n.Line < 1 || n.Line > len(lines) {
+		return "", incident.Invalidf("line %d is not in the file", n.Line)
+	}
+	line := []rune(lines[n.Line-1])
+	if n.Column < 1 || n.Column > len(line) {
+		return "", incident.Invalidf("column %d is not in line %d", n.Column, n.Line)
+	}
+	old := string(line[n.Column-1:])
+	end := tokenEnd(old, n)
+	if end < 0 {
+		return "", incident.Invalidf("the value in line %d is written over several lines", n.Line)
+	}
+	lines[n.Line-1] = string(line[:n.Column-1]) + next + old[end:]
+	return strings.Join(lines, ""), nil
+}
+
+// tokenEnd returns where the scalar that begins text ends; -1 when not in this line.
+func tokenEnd(text string, n *yaml.Node) int {
+	switch {
+	case n.Style&yaml.DoubleQuotedStyle != 0 && strings.HasPrefix(text, `"`):
+		for i := 1; i < len(text); i++ {
+			if text[i] == '\\' {
+				i++
+			} else if text[i] == '"' {
+				return i + 1
+			}
+		}
+	case n.Style&yaml.SingleQuotedStyle != 0 && strings.HasPrefix(text, "'"):
+		for i := 1; i < len(text); i++ {
+			if text[i] == '\'' {
+				if i+1 < len(text) && text[i+1] == '\'' {
+					i++
+					continue
+				}
+				return i + 1
+			}
+		}
+	case n.Style&^yaml.FlowStyle == 0 && n.Value != "" && strings.HasPrefix(text, n.Value):
+		return len(n.Value)
+	}
+	return -1
+}
+
+// Holds says whether a file holds exactly one such document. A file that is no YAML holds none.
+func Holds(content string, doc Document) bool {
+	dec, n := yaml.NewDecoder(strings.NewReader(content)), 0
+	for {
+		var node yaml.Node
+		if err := dec.Decode(&node); err != nil {
+			return errors.Is(err, io.EOF) && n == 1
+		}
+		if matches(&node, doc) {
+			n++
 		}
 	}
-	if err := enc.Close(); err != nil {
-		return "", incident.Invalidf("yaml: %v", err)
-	}
-	return out.String(), nil
 }
 
 func matches(n *yaml.Node, d Document) bool {
@@ -105,7 +183,7 @@ func child(n *yaml.Node, key string) *yaml.Node {
 
 var segment = regexp.MustCompile(`^([A-Za-z0-9_/-]+)(?:\[([A-Za-z0-9_.-]+)\])?$`)
 
-func set(doc *yaml.Node, field, value string) error {
+func resolve(doc *yaml.Node, field string) (*yaml.Node, error) {
 	n := doc
 	if n.Kind == yaml.DocumentNode && len(n.Content) > 0 {
 		n = n.Content[0]
@@ -113,33 +191,19 @@ func set(doc *yaml.Node, field, value string) error {
 	for part := range strings.SplitSeq(field, ".") {
 		m := segment.FindStringSubmatch(part)
 		if m == nil {
-			return incident.Invalidf("field %q: want name.name[item].name", incident.Clip(field, 120))
+			return nil, incident.Invalidf("field %q: want name.name[item].name", incident.Clip(field, 120))
 		}
 		if n = child(n, m[1]); n != nil && m[2] != "" {
 			n = item(n, m[2])
 		}
 		if n == nil {
-			return incident.Invalidf("field %q is not in the file", incident.Clip(field, 120))
+			return nil, incident.Invalidf("field %q is not in the file", incident.Clip(field, 120))
 		}
 	}
 	if n.Kind != yaml.ScalarNode {
-		return incident.Invalidf("field %q is not a single value", incident.Clip(field, 120))
+		return nil, incident.Invalidf("field %q is not a single value", incident.Clip(field, 120))
 	}
-	tag := n.Tag
-	n.Value = value
-	// A number stays a number, a string that looks like one stays quoted.
-	if tag == "!!str" && looksTyped(value) {
-		n.Style = yaml.DoubleQuotedStyle
-	}
-	return nil
-}
-
-func looksTyped(v string) bool {
-	var n yaml.Node
-	if err := yaml.Unmarshal([]byte(v), &n); err != nil || len(n.Content) != 1 {
-		return true
-	}
-	return n.Content[0].Tag != "!!str"
+	return n, nil
 }
 
 func item(n *yaml.Node, name string) *yaml.Node {

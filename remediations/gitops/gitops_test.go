@@ -123,6 +123,12 @@ func TestRepository(t *testing.T) {
 	if _, _, err := r.Read(ctx, "apps/none.yaml"); !errors.Is(err, incident.ErrNotFound) {
 		t.Errorf("a file that is not there: %v", err)
 	}
+	if path, err := r.Find(ctx, Document{"Deployment", "shop", "cart"}); err != nil || path != "apps/cart.yaml" {
+		t.Errorf("found %q: %v", path, err)
+	}
+	if _, err := r.Find(ctx, Document{"Deployment", "shop", "web"}); !errors.Is(err, incident.ErrNotFound) {
+		t.Errorf("an object that is in no file: %v", err)
+	}
 	next, err := Edit(content, Document{"Deployment", "shop", "cart"}, "spec.replicas", "5")
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/go-git/go-billy/v5/memfs"
@@ -64,6 +65,48 @@ func (r *Repository) Read(ctx context.Context, path string) (content, commit str
 	}
 	content, err = f.Contents()
 	return content, head.Hash().String(), err
+}
+
+// Find returns the path of the one YAML file of the deployed branch that holds the document;
+// ErrNotFound when none or several do.
+func (r *Repository) Find(ctx context.Context, doc Document) (string, error) {
+	repo, err := r.clone(ctx)
+	if err != nil {
+		return "", err
+	}
+	head, err := repo.Head()
+	if err != nil {
+		return "", fmt.Errorf("branch %s: %w", r.Deploy, err)
+	}
+	c, err := repo.CommitObject(head.Hash())
+	if err != nil {
+		return "", fmt.Errorf("commit %s: %w", head.Hash(), err)
+	}
+	files, err := c.Files()
+	if err != nil {
+		return "", fmt.Errorf("commit %s: %w", head.Hash(), err)
+	}
+	var found []string
+	err = files.ForEach(func(f *object.File) error {
+		if f.Size > maxFile || !(strings.HasSuffix(f.Name, ".yaml") || strings.HasSuffix(f.Name, ".yml")) {
+			return nil
+		}
+		text, err := f.Contents()
+		if err != nil {
+			return err
+		}
+		if Holds(text, doc) {
+			found = append(found, f.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("search %s %s: %w", doc.Kind, doc.Name, err)
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%d files hold %s %s: %w", len(found), doc.Kind, doc.Name, incident.ErrNotFound)
+	}
+	return found[0], nil
 }
 
 // Branch returns the commit a branch of the remote stands at; ErrNotFound when there is none.
