@@ -16,6 +16,8 @@ func (c *Correlator) sharedOf(b *bundle, es []*episode) *incident.SharedFactor {
 	var f factorKey
 	hit := make(map[spanKey]bool)
 	switch {
+	case b.shared && c.dependencyRoot(b) != nil:
+		return nil // one workload of the cluster is at fault
 	case b.shared:
 		f = c.factors[b.factor]
 	case len(b.groups) == 1 && b.groups[0].root.key.kind == "Node":
@@ -77,14 +79,12 @@ func (c *Correlator) rootOf(b *bundle) *incident.Ref {
 	if same {
 		return &incident.Ref{Cluster: first.cl.name, Entity: first.entity}
 	}
+	if ref := c.dependencyRoot(b); ref != nil {
+		return ref
+	}
 	if b.shared {
 		f := &c.factors[b.factor]
 		switch f.name {
-		case incident.FactorDependency:
-			ns, name, ok := strings.Cut(f.value, "/")
-			if e, known := first.cl.topo.kinds[subjectKey{namespace: ns, name: name}]; ok && known {
-				return &incident.Ref{Cluster: first.cl.name, Entity: e}
-			}
 		case incident.FactorNode:
 			return &incident.Ref{Cluster: first.cl.name, Entity: incident.Entity{Kind: "Node", Name: f.value}}
 		case incident.FactorStorage:
@@ -93,6 +93,28 @@ func (c *Correlator) rootOf(b *bundle) *incident.Ref {
 		return nil
 	}
 	return placeRoot(first, b.place)
+}
+
+// dependencyRoot returns the workload that the shared dependency is, where it runs in the one
+// cluster that is hit.
+func (c *Correlator) dependencyRoot(b *bundle) *incident.Ref {
+	if !b.shared || c.factors[b.factor].name != incident.FactorDependency {
+		return nil
+	}
+	cl := b.groups[0].root.cl
+	for _, g := range b.groups {
+		if g.root.cl != cl {
+			return nil
+		}
+	}
+	ns, name, ok := strings.Cut(c.factors[b.factor].value, "/")
+	if !ok || cl.res == nil {
+		return nil
+	}
+	if e, known := cl.res.known[subjectKey{namespace: ns, name: name}]; known {
+		return &incident.Ref{Cluster: cl.name, Entity: e}
+	}
+	return nil
 }
 
 // placeRoot names the part of a cluster that accounts for trouble all over it.
@@ -171,7 +193,7 @@ func (c *Correlator) causeOf(b *bundle, inc *incident.Incident) (incident.CauseN
 			}
 		}
 	}
-	if b.shared {
+	if b.shared && c.dependencyRoot(b) == nil {
 		if name := fleetCause(c.factors[b.factor].name); name != "" {
 			return name, share(inc.Shared)
 		}

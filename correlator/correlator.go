@@ -227,10 +227,13 @@ func (c *Correlator) recur(bundles []*bundle) []*bundle {
 
 func (b *bundle) span() {
 	b.start = b.groups[0].start
+	points := 0
 	for _, g := range b.groups {
 		b.start, b.end, b.linkEnd = min(b.start, g.start), max(b.end, g.end), max(b.linkEnd, g.linkEnd)
 		b.open, b.solid, b.named = b.open || g.open, b.solid || g.solid, b.named || g.named
+		points += g.points
 	}
+	b.solid = b.solid || b.shared && points >= 8 // little by little, but all from one thing
 }
 
 // forget drops tracks that ended before the memory reaches back, and the oldest closed incidents.

@@ -298,3 +298,18 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Errorf("negative limit: %v", err)
 	}
 }
+
+func TestSilentDependencyInTheClusterIsTheRoot(t *testing.T) {
+	c := New(Config{})
+	mustApply(t, c, inventoryOf("c", 40, map[incident.FactorName]map[string]int{"dependency": {"shop/redis": 4, "shop/other": 6}, "zone": {"z": 40}}))
+	mustApply(t, c, topologyOf("c", incident.Edge{From: entity("Service/shop/redis"), To: entity("StatefulSet/shop/redis"), Kind: incident.RoutesTo}))
+	for _, w := range []string{"a", "b", "d", "e"} {
+		for i := range 4 {
+			mustApply(t, c, sig("c", "Pod/shop/"+w+"-7d9f8c6b5-xk2zq", "UpstreamRequestFailed", time.Duration(i)*2*time.Minute, owner("Deployment/shop/"+w), factor("dependency", "shop/redis")))
+		}
+	}
+	got := open(t, c)
+	if len(got) != 1 || got[0].Root == nil || got[0].Root.Entity.Name != "redis" || got[0].Shared != nil || got[0].MembersTotal != 4 {
+		t.Fatalf("got %+v", got)
+	}
+}
