@@ -261,12 +261,34 @@ func (c *scan) dependsOn(a, b incident.Entity) bool {
 // hypothesis gives the suspect its outside form.
 func (c *scan) hypothesis(s *suspect, i int, kept []*suspect) incident.Hypothesis {
 	h := incident.Hypothesis{Rank: i + 1, Cause: s.cause, Cluster: c.Name, Object: s.object, Confidence: confidence(s, i, kept), Severity: s.severity,
-		Summary: s.summary, Explains: emptyNotNil(s.explained), Related: emptyNotNil(s.rel), Evidence: emptyNotNil(s.ev), Proposals: c.proposals(s), Missing: s.miss, Factors: c.Factors(s.object)}
+		Summary: s.summary, Explains: told(s), Related: emptyNotNil(s.rel), Evidence: emptyNotNil(s.ev), Proposals: c.proposals(s), Missing: s.miss, Factors: c.Factors(s.object)}
 	if !s.since.IsZero() {
 		at := s.since.UTC()
 		h.Since = &at
 	}
 	return h
+}
+
+// told gives what a suspect explains its outside form: without the object itself and without
+// repetition; an entity of which every symptom is explained reads "Affected".
+func told(s *suspect) []incident.Explained {
+	out := []incident.Explained{}
+	named := map[incident.Entity]bool{}
+	for _, x := range s.explained {
+		named[x.Entity.Key()] = named[x.Entity.Key()] || x.Reason != ""
+	}
+	for _, x := range s.explained {
+		if x.Reason == "" {
+			if named[x.Entity.Key()] || x.Entity.Key() == s.object.Key() || x.Entity.Name == "" {
+				continue
+			}
+			x.Reason = "Affected"
+		}
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func emptyNotNil[T any](l []T) []T {
