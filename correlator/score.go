@@ -90,7 +90,8 @@ func (c *Correlator) countWorkloads() {
 
 // hitIndex answers how many hits of a class there were at a time, for base rates.
 type hitIndex struct {
-	byClass [classes][]*episode
+	all     []*episode
+	of      map[*clusterState][]*episode
 	spans   map[scope]*[classes]times
 }
 
@@ -98,12 +99,13 @@ type hitIndex struct {
 type times struct{ starts, ends []millis }
 
 func (c *Correlator) hitIndex(byFactor map[factorID][]hit, byPlace map[placeKey][]hit) *hitIndex {
-	ix, seen := &hitIndex{spans: make(map[scope]*[classes]times)}, make(map[*episode]bool)
+	ix, seen := &hitIndex{of: make(map[*clusterState][]*episode), spans: make(map[scope]*[classes]times)}, make(map[*episode]bool)
 	add := func(hits []hit) {
 		for _, h := range hits {
 			if !seen[h.e] {
 				seen[h.e] = true
-				ix.byClass[h.e.class] = append(ix.byClass[h.e.class], h.e)
+				ix.all = append(ix.all, h.e)
+				ix.of[h.e.cl] = append(ix.of[h.e.cl], h.e)
 			}
 		}
 	}
@@ -121,12 +123,16 @@ func (ix *hitIndex) around(m *[classes]bool, from, to millis, in scope) int {
 	t := ix.spans[in]
 	if t == nil {
 		t = &[classes]times{}
-		for k, es := range ix.byClass {
-			for _, e := range es {
-				if in.has(e.cl) {
-					t[k].starts, t[k].ends = append(t[k].starts, e.start), append(t[k].ends, e.linkEnd)
-				}
+		es := ix.all
+		if in.cl != nil {
+			es = ix.of[in.cl]
+		}
+		for _, e := range es {
+			if in.has(e.cl) {
+				t[e.class].starts, t[e.class].ends = append(t[e.class].starts, e.start), append(t[e.class].ends, e.linkEnd)
 			}
+		}
+		for k := range t {
 			slices.Sort(t[k].starts)
 			slices.Sort(t[k].ends)
 		}
