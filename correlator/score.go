@@ -90,9 +90,9 @@ func (c *Correlator) countWorkloads() {
 
 // hitIndex answers how many hits of a class there were at a time, for base rates.
 type hitIndex struct {
-	all     []*episode
-	of      map[*clusterState][]*episode
-	spans   map[scope]*[classes]times
+	all   []*episode
+	of    map[*clusterState][]*episode
+	spans map[scope]*[classes]times
 }
 
 // times are the sorted starts and ends of hits.
