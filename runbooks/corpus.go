@@ -60,8 +60,7 @@ const leadBytes = 700
 
 type builder struct {
 	*corpus
-	an      *analyzer
-	pending []docTerms // by doc
+	an *analyzer
 
 	causeWords map[incident.CauseName][]string
 }
@@ -111,7 +110,12 @@ func (b *builder) add(rb *Runbook) {
 		}
 		b.put(d, dt, inBody, prose)
 	}
-	b.pending = append(b.pending, dt)
+	for len(b.posts) < len(b.vocab) {
+		b.posts = append(b.posts, nil)
+	}
+	for _, id := range termIDs(dt) {
+		b.posts[id] = append(b.posts[id], posting{d.n, *dt[id]})
+	}
 }
 
 // names reads title and file name, which say what the page is about, and the alert names of its
@@ -269,12 +273,6 @@ func (b *builder) section(d *doc, s Section) {
 }
 
 func (b *builder) finish() {
-	b.posts = make([][]posting, len(b.vocab))
-	for n, dt := range b.pending {
-		for id, c := range dt {
-			b.posts[id] = append(b.posts[id], posting{int32(n), *c})
-		}
-	}
 	b.idf = make([]float32, len(b.posts))
 	total := float64(len(b.docs))
 	b.rarest = float32(math.Log(1 + total/0.5))
