@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tocsin-io/tocsin/incident"
@@ -69,6 +70,40 @@ func (o *Options) data() string {
 		return DefaultData()
 	}
 	return o.Data
+}
+
+// validate refuses settings that cannot work before anything starts.
+func (o *Options) validate(role Role) error {
+	if role != Both && o.NATS == "" && o.BusPort == "" {
+		return incident.Invalidf("an agent and a hub meet at a NATS server: give both --nats URL, or start the hub with --bus HOST:PORT")
+	}
+	if o.Listen != "" && o.TokensFile == "" {
+		return incident.Invalidf("--listen %s needs --tokens FILE: an open port without tokens would take orders from anybody", o.Listen)
+	}
+	for _, n := range o.AllowActions {
+		if !slices.Contains(incident.Actions(), incident.ActionName(n)) {
+			return incident.Invalidf("--allow-actions: %q is not in the catalogue (docs/remediation.md lists it)", incident.Clip(n, 60))
+		}
+	}
+	if len(o.AllowActions) > 0 && len(o.AllowNamespaces) == 0 && !o.AllowClusterScoped {
+		return incident.Invalidf("--allow-actions without --allow-namespaces or --allow-cluster-scoped allows nothing: say where")
+	}
+	if _, err := (&actions{opts: *o}).policy(); err != nil {
+		return err
+	}
+	for _, f := range []string{o.TokensFile, o.RolesFile, o.Trust, o.ActKubeconfig} {
+		if f == "" {
+			continue
+		}
+		if _, err := os.Stat(f); err != nil {
+			return err
+		}
+	}
+	if o.TokensFile != "" {
+		_, err := readTokens(o.TokensFile)
+		return err
+	}
+	return nil
 }
 
 // openBus opens the store. The caller closes it.

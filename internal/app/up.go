@@ -32,8 +32,8 @@ const (
 
 // Up runs the halves of role until ctx ends.
 func Up(ctx context.Context, o Options, role Role) error {
-	if role != Both && o.NATS == "" && o.BusPort == "" {
-		return incident.Invalidf("an agent and a hub meet at a NATS server: give both --nats URL, or start the hub with --bus HOST:PORT")
+	if err := o.validate(role); err != nil {
+		return err
 	}
 	var clusters []kube.Cluster
 	var err error

@@ -129,11 +129,24 @@ func (e *embedded) healthy() error {
 	if srv == nil {
 		return errors.New("bus: embedded server is restarting")
 	}
-	if st := srv.Healthz(nil); st.Status != "ok" {
-		return fmt.Errorf("bus: embedded store in %s: %s", e.cfg.Dir, st.Error)
+	var st *server.HealthStatus
+	for i := range healthLooks {
+		if i > 0 {
+			time.Sleep(healthPause)
+		}
+		if st = srv.Healthz(nil); st.Status == "ok" {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("bus: embedded store in %s: %s", e.cfg.Dir, st.Error)
 }
+
+// A stream that is being made is on disk before the server lists it, and its health report then
+// calls it lost for a moment (seen here: some milliseconds). What is wrong stays wrong.
+const (
+	healthLooks = 4
+	healthPause = 100 * time.Millisecond
+)
 
 // restart brings back a server whose store gave up, once the folder takes writes again.
 func (e *embedded) restart() error {

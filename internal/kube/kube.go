@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -62,7 +63,7 @@ func Contexts(path string, names []string) ([]Cluster, error) {
 	var out []Cluster
 	for _, n := range names {
 		if raw.Contexts[n] == nil {
-			return nil, incident.Invalidf("kubeconfig %s has no context %q; it has %s", where(path), n, contextNames(raw))
+			return nil, incident.Invalidf("kubeconfig %s has no context %q; it has %s", where(path), n, strings.Join(contextNames(raw), ", "))
 		}
 		cfg, err := clientcmd.NewNonInteractiveClientConfig(*raw, n, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 		if err != nil {
