@@ -110,7 +110,7 @@ func BenchmarkAnalyze(b *testing.B) {
 	for _, size := range []struct{ pods, sick int }{{50, 10}, {5000, 0}, {5000, 20}, {5000, 2}} {
 		b.Run(fmt.Sprintf("pods=%d/sick=%d", size.pods, size.sick), func(b *testing.B) {
 			b.ReportAllocs()
-			st := benchState(size.pods, size.sick)
+			var st *cluster.State
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			for b.Loop() {

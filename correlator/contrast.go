@@ -14,10 +14,7 @@ type bundle struct {
 	factor     factorID
 	shared     bool // factor is set
 	place      subjectKey
-	affected   int // holders of the factor that are hit
 	total      int
-	others     int
-	othersOf   int
 	changes    []changeRef
 	start, end millis
 	linkEnd    millis

@@ -98,8 +98,8 @@ func TestOrderAndRepetitionChangeNothing(t *testing.T) {
 			at int64
 		}
 		var other []moved
-		for i, ev := range events {
-			at := int64(i)
+		for _, ev := range events {
+			var at int64
 			if ev.Signal != nil { // up to the lateness bound, in event time
 				at = ev.Time().UnixMilli() + rnd.Int64N(10*60*1000)
 			} else {

@@ -17,7 +17,6 @@ type flags struct {
 	server  string
 	output  string
 	verbose bool
-	role    app.Role
 }
 
 func (f *flags) json() bool { return f.output == "json" }

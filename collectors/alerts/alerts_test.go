@@ -3,7 +3,6 @@ package alerts
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -157,7 +156,7 @@ func FuzzWebhook(f *testing.F) {
 				t.Fatalf("published an invalid signal: %v", err)
 			}
 			if e.Signal.Cluster != "eu-1" {
-				t.Fatal(fmt.Sprintf("cluster from payload: %s", e.Signal.Cluster))
+				t.Fatalf("cluster from payload: %s", e.Signal.Cluster)
 			}
 		}
 	})

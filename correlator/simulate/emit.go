@@ -164,7 +164,6 @@ type trouble struct {
 	pods       []*pod  // instead of share
 	objectKind string  // ReplicaSet instead of Pod
 	related    []incident.Entity
-	class      string
 }
 
 // fail lets l fail, unless it fails already as part of something else: the truth stays clear.

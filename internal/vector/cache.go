@@ -3,6 +3,7 @@ package vector
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/gob"
 	"errors"
@@ -58,7 +59,7 @@ func OpenMemory(path string) (*Memory, error) {
 		} else if err != nil {
 			return NewMemory(), incident.Invalidf("vector cache %s: %v", path, err)
 		}
-		if err := m.Apply(nil, s.Name, s.Records, nil); err != nil {
+		if err := m.Apply(context.Background(), s.Name, s.Records, nil); err != nil {
 			return NewMemory(), fmt.Errorf("vector cache %s: %w", path, err)
 		}
 	}
@@ -72,7 +73,7 @@ func (m *Memory) Save() error {
 	var body bytes.Buffer
 	enc := gob.NewEncoder(&body)
 	for _, name := range m.spaceNames() {
-		hashes, _ := m.Hashes(nil, name)
+		hashes, _ := m.Hashes(context.Background(), name)
 		ids := make([]string, 0, len(hashes))
 		for id := range hashes {
 			ids = append(ids, id)
