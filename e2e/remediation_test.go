@@ -404,7 +404,7 @@ func cmp(a, b string) string {
 func (s *site) nothingElse(ctx context.Context, faults []fault) {
 	live := remediations.NewLive(s.dyn)
 	for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet", "Service", "Node", "ResourceQuota", "CronJob", "Job", "Secret", "HorizontalPodAutoscaler", "Pod"} {
-		all, err := live.List(ctx, kind, "")
+		all, err := live.List(ctx, kind, "", "")
 		if err != nil {
 			s.t.Errorf("list %s: %v", kind, err)
 			continue

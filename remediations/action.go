@@ -19,8 +19,9 @@ type Object = unstructured.Unstructured
 type Reader interface {
 	// Get returns incident.ErrNotFound when there is no such object. The UID of e is ignored.
 	Get(ctx context.Context, e incident.Entity) (*Object, error)
-	// List returns the objects of a kind in a namespace ("" is all), in no order.
-	List(ctx context.Context, kind, namespace string) ([]Object, error)
+	// List returns the objects of a kind in a namespace ("" is all) whose labels match the
+	// selector ("" is all), in no order and without managed fields.
+	List(ctx context.Context, kind, namespace, selector string) ([]Object, error)
 }
 
 // Writer changes one cluster. All its writes carry the field manager "tocsin".

@@ -28,7 +28,11 @@ func as[T any](o *Object) (T, error) {
 
 // list reads all objects of a kind as typed ones.
 func list[T any](ctx context.Context, r Reader, kind, namespace string) ([]T, error) {
-	objects, err := r.List(ctx, kind, namespace)
+	return listMatching[T](ctx, r, kind, namespace, "")
+}
+
+func listMatching[T any](ctx context.Context, r Reader, kind, namespace, selector string) ([]T, error) {
+	objects, err := r.List(ctx, kind, namespace, selector)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +77,11 @@ func podsMatching(ctx context.Context, r Reader, namespace string, sel *metav1.L
 	if err != nil {
 		return nil, incident.Invalidf("selector: %v", err)
 	}
-	pods, err := list[corev1.Pod](ctx, r, "Pod", namespace)
+	pods, err := listMatching[corev1.Pod](ctx, r, "Pod", namespace, match.String())
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool { // an empty selector matches all, and one that matches nothing has no text
 		return !match.Matches(labels.Set(p.Labels)) || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	}), nil
 }

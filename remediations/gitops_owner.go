@@ -83,7 +83,7 @@ func argoOwner(ctx context.Context, r Reader, app, why string) (Owner, error) {
 	if ns, name, ok := strings.Cut(app, "_"); ok {
 		own.Object.Namespace, own.Object.Name = ns, name
 	}
-	apps, err := r.List(ctx, "Application", own.Object.Namespace)
+	apps, err := r.List(ctx, "Application", own.Object.Namespace, "")
 	if errors.Is(err, incident.ErrNotFound) || errors.Is(err, incident.ErrDenied) {
 		return own, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"k8s.io/apimachinery/pkg/labels"
 	"maps"
 	"slices"
 	"strconv"
@@ -217,12 +218,16 @@ func (f *fakeCluster) Get(_ context.Context, e incident.Entity) (*Object, error)
 	return o.DeepCopy(), nil
 }
 
-func (f *fakeCluster) List(_ context.Context, kind, ns string) ([]Object, error) {
+func (f *fakeCluster) List(_ context.Context, kind, ns, selector string) ([]Object, error) {
+	match, err := labels.Parse(selector)
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []Object
 	for e, o := range f.objects {
-		if e.Kind == kind && (ns == "" || e.Namespace == ns) {
+		if e.Kind == kind && (ns == "" || e.Namespace == ns) && match.Matches(labels.Set(o.GetLabels())) {
 			out = append(out, *o.DeepCopy())
 		}
 	}

@@ -68,7 +68,7 @@ func planPatchEnv(ctx context.Context, r *request) (plan, error) {
 // one that the namespace itself holds is taken.
 func valueExists(ctx context.Context, r *request, env, value string) (string, error) {
 	for _, kind := range []string{"ReplicaSet", "Deployment", "StatefulSet", "DaemonSet"} {
-		all, err := r.List(ctx, kind, r.target.Namespace)
+		all, err := r.List(ctx, kind, r.target.Namespace, "")
 		if err != nil {
 			return "", err
 		}

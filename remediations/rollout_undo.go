@@ -50,7 +50,7 @@ func templateOf(ctx context.Context, r *request, revision string) (map[string]an
 	if r.target.Kind == "Deployment" {
 		kind = "ReplicaSet"
 	}
-	all, err := r.List(ctx, kind, r.target.Namespace)
+	all, err := r.List(ctx, kind, r.target.Namespace, "")
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -122,13 +123,16 @@ func (a *actions) runAgent(ctx context.Context, ag *agent) error {
 			return exec.Handle(ctx, payload)
 		})
 	})
+	var one sync.Mutex // a plan reads every pod of a namespace: one at a time bounds the agent's memory
 	g.Go(func() error {
 		return a.bus.Serve(ctx, name, bus.VerbPrepare, func(ctx context.Context, payload []byte) ([]byte, error) {
 			var p incident.Proposal
 			if err := json.Unmarshal(payload, &p); err != nil {
 				return nil, incident.Invalidf("proposal: %v", err)
 			}
+			one.Lock()
 			prepared, err := exec.Prepare(ctx, p)
+			one.Unlock()
 			if err != nil {
 				return nil, err
 			}
