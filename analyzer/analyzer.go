@@ -60,7 +60,8 @@ func New(evidence Evidence, runbooks Runbooks) *Analyzer {
 	return &Analyzer{evidence: evidence, runbooks: runbooks}
 }
 
-// Analyze makes the finding of inc at now. It takes at most about answerIn plus the runbook search.
+// Analyze makes the finding of inc at now. It takes at most about
+// answerIn for every askAtOnce clusters, plus the runbook search.
 func (a *Analyzer) Analyze(ctx context.Context, inc incident.Incident, now time.Time) incident.Finding {
 	f := incident.Finding{Incident: inc.ID, At: now, Revision: inc.Revision, Hypotheses: []incident.Hypothesis{}, Runbooks: []incident.RunbookHit{}, Proposals: []incident.Proposal{},
 		Coverage: incident.Coverage{From: inc.OpenedAt, To: now}}
@@ -91,7 +92,12 @@ func (a *Analyzer) ask(ctx context.Context, inc incident.Incident, f *incident.F
 	if inc.Root != nil && !slices.Contains(about[inc.Root.Cluster], inc.Root.Entity) {
 		about[inc.Root.Cluster] = append(about[inc.Root.Cluster], inc.Root.Entity)
 	}
-	clusters := inc.Clusters
+	clusters := slices.Clone(inc.Clusters)
+	if inc.Root != nil { // the root's cluster is asked first, however many there are
+		if i := slices.Index(clusters, inc.Root.Cluster); i > 0 {
+			clusters = slices.Insert(slices.Delete(clusters, i, i+1), 0, inc.Root.Cluster)
+		}
+	}
 	if len(clusters) > askClusters {
 		f.Coverage.Gaps = append(f.Coverage.Gaps, fmt.Sprintf("evidence was asked of %d of %d clusters", askClusters, len(clusters)))
 		clusters = clusters[:askClusters]

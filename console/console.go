@@ -61,6 +61,7 @@ type Config struct {
 	Alerts    http.Handler
 	Healthy   func() error
 	Log       *slog.Logger
+	Via       string // how its users come: cli, api
 }
 
 const maxBody = 64 << 10
@@ -226,7 +227,7 @@ func (s *server) decide(approve bool) handler {
 			return incident.Invalidf("digest is missing: an approval names the digest of the exact action shown")
 		}
 		got, err := s.Desk.Decide(r.Context(), incident.Approval{Proposal: incident.ProposalID(r.PathValue("id")), Digest: d.Digest, Approve: approve,
-			By: user, Via: "cli", Reason: incident.Clip(d.Reason, 1000), At: time.Now().UTC()})
+			By: user, Via: s.Via, Reason: incident.Clip(d.Reason, 1000), At: time.Now().UTC()})
 		if err != nil {
 			return err
 		}

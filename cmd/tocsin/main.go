@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +33,7 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "tocsin: "+err.Error())
+		fmt.Fprintln(os.Stderr, "tocsin: "+incident.UntrustedText(err.Error()).Plain(2000))
 		os.Exit(exitCode(err))
 	}
 }
@@ -41,7 +42,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, incident.ErrDenied), errors.Is(err, incident.ErrStale):
 		return 3
-	case errors.As(err, new(usageError)):
+	case errors.As(err, new(usageError)), strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
 		return 2
 	}
 	return 1

@@ -23,7 +23,11 @@ func incidents(f *flags) *cobra.Command {
 			if f.json() {
 				return f.print(cmd, got)
 			}
-			text.To(cmd.OutOrStdout()).List(got)
+			w := text.To(cmd.OutOrStdout())
+			w.List(got)
+			for _, line := range app.Unseen(cmd.Context(), f.client()) {
+				w.Printf("not seen: %s", line)
+			}
 			return nil
 		}}
 	list.Flags().BoolVar(&all, "all", false, "closed and merged ones too")
@@ -109,7 +113,7 @@ func stop(f *flags) *cobra.Command {
 			if err := f.client().Stop(cmd.Context(), scope, reason, !off); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "stop switch of %s: %s\n", scope, map[bool]string{true: "on: nothing acts there", false: "off"}[!off])
+			fmt.Fprintf(cmd.OutOrStdout(), "stop switch of %s: %s\n", incident.UntrustedText(scope).Plain(120), map[bool]string{true: "on: nothing acts there", false: "off"}[!off])
 			return nil
 		}}
 	cmd.Flags().BoolVar(&off, "off", false, "turn it off")
@@ -127,7 +131,10 @@ func audit(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.print(cmd, raw)
+			if f.json() {
+				return f.print(cmd, raw)
+			}
+			return app.SayAudit(raw, cmd.OutOrStdout())
 		}})
 	return cmd
 }

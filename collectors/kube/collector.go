@@ -2,8 +2,8 @@ package kube
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,16 +70,30 @@ type Collector struct {
 	status  Status
 	state   *cluster.State
 	result  causes.Result
-	refused map[string]string // source → last list or watch error
+	refused map[string]refusal // source → last list or watch error
 	logs    map[logWant]cluster.Log
 	logsAt  time.Time
 }
+
+// refusal is a list or watch error. A watch that keeps failing is tried again at most every 30 s
+// (client-go's back-off), so an error older than refusedFor is over.
+type refusal struct {
+	why string
+	at  time.Time
+}
+
+const refusedFor = 45 * time.Second
+
+// core are the kinds without which nothing is resolved: they hold the symptoms. The others only
+// add causes; while one of them is not seen the rest goes on.
+var core = map[string]bool{"objects/pods": true, "objects/nodes": true, "objects/deployments": true, "objects/replicasets": true, "objects/statefulsets": true,
+	"objects/daemonsets": true, "objects/services": true, "objects/endpointslices": true, "objects/persistentvolumeclaims": true, "objects/jobs": true}
 
 // Status is how the collector is doing.
 type Status struct {
 	Cluster   incident.ClusterName      `json:"cluster"`
 	At        time.Time                 `json:"at"`        // of the last successful ping; zero: never reached
-	Synced    bool                      `json:"synced"`    // every allowed kind has been read once
+	Synced    bool                      `json:"synced"`    // the core kinds are seen
 	Objects   int                       `json:"objects"`   // in the last state
 	Open      int                       `json:"open"`      // signals firing now
 	Analysis  time.Duration             `json:"analysis"`  // of the last run, state and detectors
@@ -94,7 +108,7 @@ func New(cfg Config) *Collector {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Collector{cfg: cfg, log: log.With("cluster", cfg.Cluster), report: newReporter(cfg.Cluster), wake: make(chan struct{}, handlerBuffer),
-		status: Status{Cluster: cfg.Cluster}, refused: map[string]string{}, logs: map[logWant]cluster.Log{}}
+		status: Status{Cluster: cfg.Cluster}, refused: map[string]refusal{}, logs: map[logWant]cluster.Log{}}
 }
 
 // Status returns how the collector is doing. Safe for concurrent use.
@@ -255,7 +269,7 @@ func (c *Collector) changed(old, now any) {
 func (c *Collector) refuse(source string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refused[source] = incident.UntrustedText(err.Error()).Plain(300)
+	c.refused[source] = refusal{incident.UntrustedText(err.Error()).Plain(300), time.Now()}
 	c.log.Debug("watch ended", "source", source, "error", err)
 }
 
@@ -337,10 +351,11 @@ func (c *Collector) look(ctx context.Context, w *watched, out Sink) time.Duratio
 	st, missing := c.build(ctx, w)
 	result := causes.Analyze(st)
 	took := time.Since(start)
-	events := c.report.diff(st, result, len(missing) > 0)
+	partial := slices.ContainsFunc(missing, func(s string) bool { return core[s] })
+	events := c.report.diff(st, result, partial)
 	c.mu.Lock()
 	c.state, c.result = st, result
-	c.status.Synced, c.status.Analysis, c.status.Open = len(missing) == 0, took, c.report.open()
+	c.status.Synced, c.status.Analysis, c.status.Open = !partial, took, c.report.open()
 	c.status.Sources = nil
 	for _, cc := range st.Coverage().Clusters {
 		c.status.Sources = append(c.status.Sources, cc.Sources...)
@@ -399,7 +414,13 @@ func (c *Collector) build(ctx context.Context, w *watched) (*cluster.State, []st
 	}
 	c.mu.Lock()
 	for _, s := range missing {
-		b.Saw(s, incident.NotSeen, fmt.Sprintf("not read yet: %s", c.refused[s]))
+		b.Saw(s, incident.NotSeen, "not read yet: "+c.refused[s].why)
+	}
+	for s, r := range c.refused {
+		if now.Sub(r.at) < refusedFor && !slices.Contains(missing, s) { // what the cache holds is old
+			b.Saw(s, incident.NotSeen, "its watch fails: "+r.why)
+			missing = append(missing, s)
+		}
 	}
 	c.status.Objects = objects
 	c.mu.Unlock()

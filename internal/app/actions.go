@@ -176,7 +176,7 @@ func (a *actions) Fresh(ctx context.Context, c incident.ClusterName) (bool, stri
 	if st.At.IsZero() {
 		return false, "its collector has not reached it yet", nil
 	}
-	if age := time.Since(st.At); age > freshFor {
+	if age := time.Since(st.At); age > freshFor || age < -freshFor { // a clock that far ahead tells nothing
 		return false, "last seen " + age.Round(time.Second).String() + " ago", nil
 	}
 	return true, "seen " + st.At.Format(time.TimeOnly), nil
@@ -237,14 +237,22 @@ func (a *actions) Decide(ctx context.Context, ap incident.Approval) (json.RawMes
 // Stop implements console.Desk. Scope is "fleet", "cluster/NAME" or "namespace/CLUSTER/NAME".
 func (a *actions) Stop(ctx context.Context, scope, by, reason string, on bool) error {
 	s := remediations.Stop{On: on, By: by, Reason: reason}
-	switch parts := strings.Split(scope, "/"); {
+	name, isCluster := strings.CutPrefix(scope, "cluster/")
+	inside, isNamespace := strings.CutPrefix(scope, "namespace/")
+	slash := strings.LastIndexByte(inside, '/') // names of clusters may hold slashes, of namespaces not
+	switch {
 	case scope == "fleet":
-	case len(parts) == 2 && parts[0] == "cluster":
-		s.Scope.Cluster = incident.ClusterName(parts[1])
-	case len(parts) == 3 && parts[0] == "namespace":
-		s.Scope = remediations.Scope{Cluster: incident.ClusterName(parts[1]), Namespace: parts[2]}
+	case isCluster:
+		s.Scope.Cluster = incident.ClusterName(name)
+	case isNamespace && slash > 0:
+		s.Scope = remediations.Scope{Cluster: incident.ClusterName(inside[:slash]), Namespace: inside[slash+1:]}
 	default:
 		return incident.Invalidf("scope %q: want fleet, cluster/NAME or namespace/CLUSTER/NAME", incident.Clip(scope, 80))
+	}
+	if c := s.Scope.Cluster; c != "" && on {
+		if _, _, err := a.bus.KV(bus.Health).Get(ctx, string(c)+"/kube"); err != nil {
+			return fmt.Errorf("cluster %q was never seen here, so stopping it would stop nothing (tocsin doctor lists those there are): %w", incident.Clip(string(c), 80), err)
+		}
 	}
 	return a.desk.SetStop(ctx, s)
 }

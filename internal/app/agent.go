@@ -63,15 +63,16 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) beat(ctx context.Context) {
 	kv := a.bus.KV(bus.Health)
 	var sent, put time.Time
+	said := ""
 	for {
 		st := a.collector.Status()
-		if st.At.IsZero() && !put.IsZero() { // others wait for the first sign of life
+		if st.At.IsZero() && !put.IsZero() && st.LastError == said { // others wait for the first sign of life
 			if !pause(ctx, firstSign) {
 				return
 			}
 			continue
 		}
-		put = time.Now()
+		put, said = time.Now(), st.LastError
 		if b, err := json.Marshal(st); err == nil {
 			if _, err := kv.Put(ctx, string(a.cluster.Name)+"/kube", b); err != nil && ctx.Err() == nil {
 				a.log.Warn("heartbeat is not stored", "error", err)
@@ -112,14 +113,14 @@ func (a *agent) evidence(payload []byte) ([]byte, error) {
 		return nil, errors.New("the cluster has not been read yet")
 	}
 	status := a.collector.Status()
-	return json.Marshal(answer(res, req.About, incident.ClusterCoverage{Cluster: a.cluster.Name, LastSeen: status.At, Sources: troubledSources(status.Sources)}))
+	return json.Marshal(answer(res, req.About, incident.ClusterCoverage{Cluster: a.cluster.Name, LastSeen: st.At, Sources: troubledSources(status.Sources)}))
 }
 
 // State implements remediations.Signals: whether the detectors still blame or excuse the target.
 func (a *agent) State(_ context.Context, _ incident.ID, target incident.Ref) (remediations.SignalState, error) {
 	st, res := a.collector.Latest()
 	status := a.collector.Status()
-	if st == nil || !status.Synced || time.Since(status.At) > freshFor {
+	if st == nil || !status.Synced || time.Since(status.At) > freshFor || time.Since(st.At) > freshFor {
 		return remediations.SignalState{Detail: "the cluster is not seen right now"}, nil
 	}
 	about := []incident.Entity{target.Entity}

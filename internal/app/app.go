@@ -88,6 +88,9 @@ func (o *Options) validate(role Role) error {
 	if len(o.AllowActions) > 0 && len(o.AllowNamespaces) == 0 && !o.AllowClusterScoped {
 		return incident.Invalidf("--allow-actions without --allow-namespaces or --allow-cluster-scoped allows nothing: say where")
 	}
+	if len(o.AllowActions) == 0 && (len(o.AllowNamespaces) > 0 || o.AllowClusterScoped) {
+		return incident.Invalidf("--allow-namespaces and --allow-cluster-scoped allow nothing without --allow-actions: say what")
+	}
 	if _, err := (&actions{opts: *o}).policy(); err != nil {
 		return err
 	}

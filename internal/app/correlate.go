@@ -96,20 +96,26 @@ func (c *correlating) restore(ctx context.Context) (rev uint64, err error) {
 	if data == nil {
 		return rev, nil
 	}
-	z, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return 0, fmt.Errorf("correlator snapshot: %w", err)
+	s, err := decodeSnapshot(data)
+	if err == nil {
+		err = c.cor.Restore(s.State)
 	}
-	var s saved
-	if err := json.NewDecoder(io.LimitReader(z, maxSnapshot)).Decode(&s); err != nil {
-		return 0, fmt.Errorf("correlator snapshot: %w", err)
-	}
-	if err := c.cor.Restore(s.State); err != nil {
-		return 0, fmt.Errorf("correlator snapshot: %w", err)
+	if err != nil { // it can be derived again
+		c.log.Warn("correlator snapshot cannot be used; reading the stored signals from the start", "error", err)
+		c.cor = correlator.New(correlator.Config{})
+		return rev, nil
 	}
 	c.at = s.Positions
 	c.log.Info("correlator restored", "clusters", len(c.at), "incidents", len(c.cor.Incidents()))
 	return rev, nil
+}
+
+func decodeSnapshot(data []byte) (s saved, err error) {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return s, err
+	}
+	return s, json.NewDecoder(io.LimitReader(z, maxSnapshot)).Decode(&s)
 }
 
 func (c *correlating) positions() map[incident.ClusterName]uint64 {

@@ -69,7 +69,7 @@ func Demo(ctx context.Context, o Options) error {
 		return err
 	}
 	d := &player{events: events, zero: events[0].Time(), started: time.Now(), w: text.To(o.Out), store: &store{kv: b.KV(bus.Incidents)}}
-	d.w.Now = d.now
+	d.w.Now, d.w.Dry = d.now, true
 	h := &hub{bus: b, store: d.store, actions: dryActions(), log: slog.New(slog.DiscardHandler), name: "demo", clock: d.now,
 		analyzer: analyzer.New(rec, pages{index})}
 	d.w.Printf("A recorded outage of three clusters (%s), played %d times as fast through JetStream, correlator,", strings.Join(rec.names(), ", "), demoSpeed)
@@ -157,7 +157,6 @@ func (p *player) summary(ctx context.Context) error {
 		}
 		p.w.Printf("\n%s", strings.Repeat("─", 100))
 		p.w.Incident(i)
-		p.w.Proposals(i)
 	}
 	p.w.Printf("\nWith a kubeconfig: tocsin up")
 	return nil

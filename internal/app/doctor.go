@@ -63,6 +63,10 @@ func doctorClusters(ctx context.Context, kubeconfig string, contexts []string) [
 	var out []Check
 	for _, c := range clusters {
 		what := "cluster " + string(c.Name)
+		if c.Broken != nil {
+			out = append(out, Check{What: what, Say: c.Broken.Error(), Do: "mend or remove this context; nothing is known of its cluster"})
+			continue
+		}
 		v, err := c.Reachable(ctx, 5*time.Second)
 		if err != nil {
 			out = append(out, Check{What: what, Say: "not reachable: " + err.Error(), Do: "check the address, the network and the credentials of this context; the others go on without it"})
@@ -77,6 +81,29 @@ func doctorClusters(ctx context.Context, kubeconfig string, contexts []string) [
 			out = append(out, Check{What: what + ", permissions", Say: "may not read " + strings.Join(denied, ", "), Do: "bind the role of deploy/rbac/read.yaml; causes that need these kinds are not found"})
 		default:
 			out = append(out, Check{What: what + ", permissions", OK: true, Say: "everything that is looked at may be read (Secrets never are)"})
+		}
+	}
+	return out
+}
+
+// Unseen returns one line about each cluster that is not seen right now: an empty list of
+// incidents says nothing about those.
+func Unseen(ctx context.Context, c *Client) []string {
+	raw, err := c.Raw(ctx, "/api/v1/status")
+	if err != nil {
+		return nil
+	}
+	var sts []collectkube.Status
+	if json.Unmarshal(raw, &sts) != nil {
+		return nil
+	}
+	var out []string
+	for _, st := range sts {
+		switch {
+		case st.At.IsZero():
+			out = append(out, fmt.Sprintf("%s has never been reached: %s", st.Cluster, plainLine(st.LastError)))
+		case time.Since(st.At) > freshFor:
+			out = append(out, fmt.Sprintf("%s not seen since %s", st.Cluster, st.At.Format(time.DateTime+" MST")))
 		}
 	}
 	return out

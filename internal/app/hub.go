@@ -106,7 +106,9 @@ func (h *hub) analyze(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if err := h.analyzeOne(ctx, id); err != nil && ctx.Err() == nil {
+		err := h.analyzeOne(ctx, id)
+		h.queue.done(id)
+		if err != nil && ctx.Err() == nil {
 			h.log.Warn("finding is not stored; it will be made again", "incident", id, "error", err)
 			h.queue.add(id)
 		}
@@ -175,11 +177,12 @@ type queue struct {
 	mu      sync.Mutex
 	waiting []incident.ID
 	last    map[incident.ID]time.Time
+	running map[incident.ID]bool
 	wake    chan struct{}
 }
 
 func (q *queue) init() {
-	q.last, q.wake = map[incident.ID]time.Time{}, make(chan struct{}, 1)
+	q.last, q.running, q.wake = map[incident.ID]time.Time{}, map[incident.ID]bool{}, make(chan struct{}, 1)
 }
 
 func (q *queue) add(id incident.ID) {
@@ -212,18 +215,24 @@ func (q *queue) next(ctx context.Context) (id incident.ID, ok bool) {
 	}
 }
 
+func (q *queue) done(id incident.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.running, id)
+}
+
 func (q *queue) take(now time.Time) (incident.ID, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, id := range q.waiting {
-		if now.Sub(q.last[id]) < analyzeEvery {
+		if q.running[id] || now.Sub(q.last[id]) < analyzeEvery {
 			continue
 		}
 		q.waiting = slices.Delete(q.waiting, i, i+1)
 		if len(q.last) > 10_000 {
 			clear(q.last)
 		}
-		q.last[id] = now
+		q.last[id], q.running[id] = now, true
 		return id, true
 	}
 	return "", false

@@ -119,6 +119,9 @@ func Record(ctx context.Context, kubeconfig, context_, dir string, out io.Writer
 	if len(clusters) != 1 {
 		return fmt.Errorf("the kubeconfig has %d contexts; name one with --context", len(clusters))
 	}
+	if err := clusters[0].Broken; err != nil {
+		return err
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s is not empty; a snapshot goes into a folder of its own", dir)
 	}

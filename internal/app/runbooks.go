@@ -53,7 +53,10 @@ func RunbooksSearch(ctx context.Context, s Search, out io.Writer) error {
 	}
 	w := text.To(out)
 	if !res.Confident {
-		w.Printf("No runbook is sure to apply (%s). The nearest:", strings.Join(res.Reasons, "; "))
+		w.Printf("No runbook is sure to apply (%s).", strings.Join(res.Reasons, "; "))
+		if len(res.Hits) > 0 {
+			w.Printf("The nearest:")
+		}
 	}
 	for _, h := range res.Hits[:min(len(res.Hits), 5)] {
 		w.Printf("%5.2f  %s  %s", h.Score, h.Path, h.Title)

@@ -133,14 +133,14 @@ func (o *Options) serve(ctx context.Context, b *bus.Bus, cfg console.Config) err
 	if err := os.Chmod(path, 0o600); err != nil {
 		return fmt.Errorf("API socket: %w", err)
 	}
-	cfg.Identify = byPeer
+	cfg.Identify, cfg.Via = byPeer, "cli"
 	g.Go(func() error { return serveOn(ctx, ul, console.New(cfg)) })
 	if o.Listen != "" {
 		tl, err := net.Listen("tcp", o.Listen)
 		if err != nil {
 			return fmt.Errorf("API address: %w", err)
 		}
-		cfg.Identify = tok.byToken
+		cfg.Identify, cfg.Via = tok.byToken, "api"
 		o.Log.Info("API listens", "address", tl.Addr().String())
 		g.Go(func() error { return serveOn(ctx, tl, console.New(cfg)) })
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/tocsin-io/tocsin/correlator/simulate"
+	"github.com/tocsin-io/tocsin/incident"
 	"github.com/tocsin-io/tocsin/internal/app/text"
 )
 
@@ -22,6 +23,9 @@ type Simulation struct {
 
 // Simulate writes signals.jsonl and truth.json into the folder.
 func Simulate(s Simulation, out io.Writer) error {
+	if s.Clusters < 1 || s.Clusters > 10_000 {
+		return incident.Invalidf("--clusters %d: want 1 to 10000", s.Clusters)
+	}
 	kinds := s.Kinds
 	if len(kinds) == 0 {
 		kinds = simulate.Kinds()

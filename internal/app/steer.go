@@ -36,7 +36,7 @@ func Decide(ctx context.Context, c *Client, d Decision, out io.Writer) error {
 		return fmt.Errorf("reply: %w", err)
 	}
 	w := text.To(out)
-	w.Printf("%s is %s. %s", r.ID, r.State, r.Why)
+	w.Printf("%s is %s. %s", r.ID, r.State, plainLine(r.Why))
 	if r.State == remediations.Approved || r.State == remediations.Dispatched {
 		w.Printf("The agent of %s checks it once more, acts, and watches for %s: tocsin actions %s", r.Proposal.Target.Cluster, r.Bound.Prepared.Window, r.ID)
 	}
@@ -93,7 +93,6 @@ func actionRows(rs []remediations.Record) [][]string {
 func Show(ctx context.Context, c *Client, i incident.Incident, out io.Writer) error {
 	w := text.To(out)
 	w.Incident(i)
-	w.Proposals(i)
 	got, err := c.Raw(ctx, "/api/v1/actions")
 	if err != nil {
 		return nil // a hub without a desk; the incident itself is shown
@@ -111,6 +110,19 @@ func Show(ctx context.Context, c *Client, i incident.Incident, out io.Writer) er
 		w.Printf("\nactions")
 		w.Table([]string{"ACTION", "STATE", "INCIDENT", "CLUSTER", "WHAT", "OUTCOME"}, actionRows(ours))
 	}
+	return nil
+}
+
+// SayAudit says how far the audit log is intact.
+func SayAudit(raw json.RawMessage, out io.Writer) error {
+	var c struct {
+		Number uint64
+		Hash   incident.Digest
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return fmt.Errorf("reply: %w", err)
+	}
+	text.To(out).Printf("The audit log is intact: %d entries, the last one's hash is %s.", c.Number, c.Hash)
 	return nil
 }
 
@@ -168,9 +180,13 @@ func PolicyExplain(ctx context.Context, policyFile string, in policy.Input, out 
 	w := text.To(out)
 	w.Printf("%s: %s. Risk: %s. Undo: %s", a.Name, a.Summary, a.Risk, a.Undo)
 	for _, s := range steps {
-		w.Printf("  %+v", s)
+		mark := "    "
+		if s.Holds {
+			mark = "yes "
+		}
+		w.Printf("  %s %s %s", mark, s.Rule, s.Error)
 	}
-	w.Printf("→ %s (%s): %s", ans.Decision, ans.Rule, ans.Reason)
+	w.Printf("→ %s: %s", ans.Decision, ans.Reason)
 	if ans.Decision == incident.Ask {
 		w.Printf("  asks %d of %v", ans.Approvals, ans.Roles)
 	}

@@ -104,7 +104,7 @@ func (s *store) List(ctx context.Context, all bool) ([]incident.Incident, error)
 	return out, err
 }
 
-// Get returns the incident of that ID, following merges; a prefix that fits one is enough.
+// Get returns the incident of that ID, following merges.
 func (s *store) Get(ctx context.Context, id incident.ID) (incident.Incident, error) {
 	for range 64 { // merges form no circle; the bound is for damaged stores
 		r, rev, err := s.load(ctx, id)

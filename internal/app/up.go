@@ -51,24 +51,30 @@ func Up(ctx context.Context, o Options, role Role) error {
 	if err != nil {
 		return err
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.Run(gctx) })
-	for _, c := range clusters {
-		a := newAgent(c, b, act, o.Log)
-		g.Go(func() error { return a.run(gctx) })
-		g.Go(func() error { o.announce(gctx, c, a.collector); return nil })
-	}
+	var h *hub
 	if role != AgentOnly {
-		h, err := newHub(gctx, o, b, act)
-		if err != nil {
+		if h, err = newHub(ctx, o, b, act); err != nil {
 			return err
 		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.Run(gctx) })
+	if h != nil {
 		g.Go(func() error { return h.run(gctx) })
 		g.Go(func() error {
 			return o.serve(gctx, b, console.Config{Incidents: h.store, Desk: act, Status: statuses{b}, Signals: stored{b}, Healthy: b.Healthy, Log: o.Log})
 		})
 		g.Go(func() error { return o.follow(gctx, h.store) })
 		text.To(o.Out).Printf("tocsin %s: data in %s; look with `tocsin incidents list`, stop with Ctrl-C", Version, o.data())
+	}
+	for _, c := range clusters {
+		if c.Broken != nil {
+			text.To(o.Out).Printf("  %s: left out: %s", c.Name, plainLine(c.Broken.Error()))
+			continue
+		}
+		a := newAgent(c, b, act, o.Log)
+		g.Go(func() error { return a.run(gctx) })
+		g.Go(func() error { o.announce(gctx, c, a.collector); return nil })
 	}
 	err = g.Wait()
 	if ended(ctx, err) {

@@ -35,10 +35,11 @@ type Cluster struct {
 	Config *rest.Config         // JSON; copy before changing
 	Client kubernetes.Interface // protobuf
 	Custom dynamic.Interface    // for custom resources
+	Broken error                // set: the context cannot be used, Client and Custom are nil
 }
 
 // Contexts returns the clusters of the named contexts of the kubeconfig at path, in the given
-// order; no names means every context in name order. An empty path means the usual places
+// order; no names means every context in name order, those that cannot be used with Broken set. An empty path means the usual places
 // ($KUBECONFIG, ~/.kube/config), then the pod's own service account. An unknown context and an
 // empty kubeconfig are errors that say what there is.
 func Contexts(path string, names []string) ([]Cluster, error) {
@@ -54,7 +55,8 @@ func Contexts(path string, names []string) ([]Cluster, error) {
 		}
 		return nil, incident.Invalidf("kubeconfig %s has no contexts: set KUBECONFIG or --kubeconfig to one that has", where(path))
 	}
-	if len(names) == 0 {
+	all := len(names) == 0
+	if all {
 		for n := range raw.Contexts {
 			names = append(names, n)
 		}
@@ -66,12 +68,16 @@ func Contexts(path string, names []string) ([]Cluster, error) {
 			return nil, incident.Invalidf("kubeconfig %s has no context %q; it has %s", where(path), n, strings.Join(contextNames(raw), ", "))
 		}
 		cfg, err := clientcmd.NewNonInteractiveClientConfig(*raw, n, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
-		if err != nil {
-			return nil, fmt.Errorf("kubeconfig %s, context %s: %w", where(path), n, err)
+		var c Cluster
+		if err == nil {
+			c, err = New(incident.ClusterName(n), cfg)
 		}
-		c, err := New(incident.ClusterName(n), cfg)
 		if err != nil {
-			return nil, fmt.Errorf("kubeconfig %s, context %s: %w", where(path), n, err)
+			err = fmt.Errorf("kubeconfig %s, context %s: %w", where(path), n, err)
+			if !all {
+				return nil, err
+			}
+			c = Cluster{Name: incident.ClusterName(n), Broken: err} // one stale context does not stop the others
 		}
 		out = append(out, c)
 	}

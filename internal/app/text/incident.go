@@ -2,6 +2,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 // changed, how sure, what was not seen, the runbook, and the fixes with how to approve them.
 func (w *Writer) Incident(i incident.Incident) {
 	w.head(i)
+	w.proposals(i)
 	w.members(i)
 	w.timeline(i)
 	if f := i.Finding; f != nil {
@@ -48,7 +50,7 @@ func (w *Writer) head(i incident.Incident) {
 	if i.Root != nil {
 		w.field("root", plain(i.Root.String(), 200))
 	}
-	w.field("since", i.OpenedAt.Format("2006-01-02 15:04:05 MST")+fmt.Sprintf(", %d signals in %d clusters", i.Count, len(i.Clusters)))
+	w.field("since", i.OpenedAt.Format("2006-01-02 15:04:05 MST")+", "+count(i.Count, "signal")+" in "+count(len(i.Clusters), "cluster"))
 	for n, c := range i.Changes {
 		if n == 3 {
 			break
@@ -184,17 +186,20 @@ func (w *Writer) runbooks(f incident.Finding) {
 			continue
 		}
 		for _, c := range r.Commands[:min(len(r.Commands), 4)] {
-			w.Printf("      $ %s", plain(c, 160))
+			w.Printf("      $ %s", plain(c, 2000)) // whole: it is there to be copied
 		}
 	}
 }
 
-// Proposals writes the fixes of an incident's finding.
-func (w *Writer) Proposals(i incident.Incident) {
+// proposals writes the fixes of an incident's finding.
+func (w *Writer) proposals(i incident.Incident) {
 	if i.Finding == nil {
 		return
 	}
 	w.section("fix")
+	if !slices.ContainsFunc(i.Members, func(m incident.Member) bool { return m.Status == incident.Firing }) {
+		w.Printf("  all members have recovered; what was proposed:")
+	}
 	if len(i.Finding.Proposals) == 0 {
 		w.Printf("  no safe action is known; the runbook is for a person")
 	}
@@ -208,6 +213,10 @@ func (w *Writer) Proposals(i incident.Incident) {
 			continue
 		}
 		w.Printf("  %s  %s on %s: %s", w.paint(bold, string(p.ID)), p.Action, p.Target.Cluster, plain(p.Summary, 160))
+		if w.Dry {
+			w.Printf("      on a live cluster: tocsin actions %s shows the exact change and its digest, tocsin approve runs it", p.ID)
+			continue
+		}
 		w.Printf("      approve with: tocsin actions %s (shows the exact change and its digest), then tocsin approve %s --digest …", p.ID, p.ID)
 	}
 }
@@ -277,6 +286,13 @@ func (w *Writer) field(name, value string) { w.Printf("  %-9s %s", name, value) 
 func (w *Writer) section(name string) {
 	w.Printf("")
 	w.Printf("%s", w.paint(bold, name))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func plain(s string, n int) string { return incident.UntrustedText(s).Plain(n) }

@@ -20,6 +20,7 @@ import (
 type Writer struct {
 	W     io.Writer
 	Color bool
+	Dry   bool // nothing can be approved: a recording
 	Now   func() time.Time
 }
 
