@@ -48,6 +48,12 @@ type Signals interface {
 	Signals(ctx context.Context, fn func(incident.Event) error) error
 }
 
+// Feedback keeps a person's word on the runbook of an incident: 2 this one was right, 1 helped,
+// -1 did not apply, 0 takes the word back.
+type Feedback interface {
+	Vote(ctx context.Context, user string, id incident.ID, path string, value int) error
+}
+
 // Identify returns the user of a request, or an error that wraps incident.ErrDenied.
 type Identify func(*http.Request) (user string, err error)
 
@@ -57,6 +63,7 @@ type Config struct {
 	Desk      Desk
 	Status    Status
 	Signals   Signals
+	Feedback  Feedback
 	Identify  Identify
 	Alerts    http.Handler
 	Healthy   func() error
@@ -81,6 +88,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /api/v1/stop", s.user(s.stop))
 	mux.HandleFunc("GET /api/v1/status", s.user(s.status))
 	mux.HandleFunc("GET /api/v1/signals", s.user(s.signals))
+	mux.HandleFunc("POST /api/v1/feedback", s.user(s.feedback))
 	mux.HandleFunc("GET /api/v1/audit", s.user(s.audit))
 	if cfg.Alerts != nil {
 		mux.Handle("/api/v1/alerts", cfg.Alerts) // has its own tokens
@@ -248,6 +256,21 @@ func (s *server) stop(w http.ResponseWriter, r *http.Request, user string) error
 		return err
 	}
 	return write(w, map[string]bool{"on": d.On})
+}
+
+func (s *server) feedback(w http.ResponseWriter, r *http.Request, user string) error {
+	var d struct {
+		Incident incident.ID `json:"incident"`
+		Path     string      `json:"path"`
+		Value    int         `json:"value"`
+	}
+	if err := read(w, r, &d); err != nil {
+		return err
+	}
+	if err := s.Config.Feedback.Vote(r.Context(), user, d.Incident, d.Path, d.Value); err != nil {
+		return err
+	}
+	return write(w, struct{}{})
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request, _ string) error {

@@ -63,7 +63,7 @@ func do(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 func TestEveryRouteNeedsAUser(t *testing.T) {
 	f := &fake{}
 	for _, r := range []string{"GET /api/v1/incidents", "GET /api/v1/incidents/inc-1", "GET /api/v1/watch", "GET /api/v1/actions", "GET /api/v1/actions/p-1",
-		"POST /api/v1/actions/p-1/approve", "POST /api/v1/actions/p-1/deny", "POST /api/v1/stop", "GET /api/v1/status", "GET /api/v1/signals", "GET /api/v1/audit"} {
+		"POST /api/v1/actions/p-1/approve", "POST /api/v1/actions/p-1/deny", "POST /api/v1/stop", "GET /api/v1/status", "POST /api/v1/feedback", "GET /api/v1/signals", "GET /api/v1/audit"} {
 		method, path, _ := strings.Cut(r, " ")
 		if w := do(api(f, ""), method, path, `{"digest":"d"}`); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s answers %d to nobody", r, w.Code)

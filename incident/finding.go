@@ -99,7 +99,8 @@ type Finding struct {
 	Coverage   Coverage     `json:"coverage"`
 	Runbooks   []RunbookHit `json:"runbooks"`
 	Proposals  []Proposal   `json:"proposals"`
-	Model      *ModelUse    `json:"model,omitempty"` // nil: no model took part
+	Similar    string       `json:"similar,omitempty"` // what happened the last times, for a person
+	Model      *ModelUse    `json:"model,omitempty"`   // nil: no model took part
 }
 
 // ModelUse records which model took part in a finding and what it was given.

@@ -53,7 +53,7 @@ that run only after approval, by the cluster's own agent, verified and undone if
 	p.StringVar(&f.opts.Data, "data", "", "data folder (default "+app.DefaultData()+")")
 	p.StringVarP(&f.output, "output", "o", "text", "text for people, json for machines")
 	p.BoolVarP(&f.verbose, "verbose", "v", false, "say more on standard error")
-	cmd.AddCommand(up(f), agent(f), hub(f), analyze(f), record(f), replay(f), signals(f), simulateCmd(f), incidents(f), actionsCmd(f), approve(f), deny(f), stop(f), audit(f),
+	cmd.AddCommand(up(f), agent(f), hub(f), analyze(f), record(f), replay(f), signals(f), simulateCmd(f), incidents(f), actionsCmd(f), approve(f), deny(f), stop(f), audit(f), feedback(f),
 		runbooksCmd(f), policyCmd(f), doctor(f), demo(f), version(f))
 	return cmd
 }

@@ -20,7 +20,9 @@ func (f *flags) hubFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.opts.Listen, "listen", "", "also serve the API at HOST:PORT; needs --tokens")
 	fl.StringVar(&f.opts.TokensFile, "tokens", "", `file of "NAME SECRET" and "alerts:CLUSTER[,CLUSTER] SECRET" lines`)
-	fl.StringSliceVar(&f.opts.Runbooks, "runbooks", nil, "folders of Markdown runbooks beside the built-in ones")
+	fl.StringSliceVar(&f.opts.Runbooks, "runbooks", nil, "folders and Git repositories of Markdown runbooks beside the built-in ones")
+	fl.StringVar(&f.opts.EmbeddingsURL, "embeddings-url", "", "OpenAI-compatible endpoint that embeds runbooks, key in TOCSIN_EMBEDDINGS_KEY (default: built in)")
+	fl.StringVar(&f.opts.EmbeddingsModel, "embeddings-model", "", "its model")
 	fl.StringVar(&f.opts.RolesFile, "roles", "", `file of "NAME role[,role]" lines: approver, admin (default: only the user who runs this)`)
 	fl.StringVar(&f.opts.PolicyFile, "policy", "", "policy file (default: everything asks)")
 }

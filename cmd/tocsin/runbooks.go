@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,16 @@ func runbooksCmd(f *flags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return app.RunbooksShow(cmd.Context(), dirs, a[0], f.json(), cmd.OutOrStdout())
 		}}
-	cmd.AddCommand(search, lint, show)
+	var owner string
+	fresh := &cobra.Command{Use: "new CAUSE", Short: "Print a runbook to start from", Example: "  tocsin runbooks new OOMKilled > oom.md", Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			page, err := app.RunbooksNew(a[0], owner)
+			if err == nil {
+				fmt.Fprint(cmd.OutOrStdout(), page)
+			}
+			return err
+		}}
+	fresh.Flags().StringVar(&owner, "owner", "", "who keeps the page")
+	cmd.AddCommand(search, lint, show, fresh)
 	return cmd
 }

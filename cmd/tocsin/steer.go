@@ -148,3 +148,27 @@ func signals(f *flags) *cobra.Command {
 	f.serverFlag(cmd)
 	return cmd
 }
+
+func feedback(f *flags) *cobra.Command {
+	var right, wrong, undo bool
+	cmd := &cobra.Command{Use: "feedback INCIDENT RUNBOOK", Short: "Say whether a runbook helped; its rank for this cause moves a little",
+		Example: "  tocsin feedback inc-2e4lpp7mdint OOMKilled.md --right", Args: args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			value := 1
+			switch {
+			case right:
+				value = 2
+			case wrong:
+				value = -1
+			case undo:
+				value = 0
+			}
+			return f.client().Feedback(cmd.Context(), a[0], a[1], value)
+		}}
+	cmd.Flags().BoolVar(&right, "right", false, "this one was right")
+	cmd.Flags().BoolVar(&wrong, "wrong", false, "it did not apply")
+	cmd.Flags().BoolVar(&undo, "undo", false, "take my word back")
+	cmd.MarkFlagsMutuallyExclusive("right", "wrong", "undo")
+	f.serverFlag(cmd)
+	return cmd
+}

@@ -32,8 +32,11 @@ type Options struct {
 	Data       string   // data folder; "": DefaultData
 	Listen     string   // TCP address of the API; "": the Unix socket only
 	TokensFile string   // "user token" lines for Listen and "alerts:CLUSTER[,CLUSTER] token" lines for webhooks
-	Runbooks   []string // folders; the built-in library is always there
-	PolicyFile string   // "": the default policy (everything asks)
+	Runbooks   []string // folders and Git repositories; the built-in library is always there
+	// An OpenAI-compatible endpoint that embeds runbooks; "": the built-in embedding. Its key is
+	// in TOCSIN_EMBEDDINGS_KEY; the address of a Postgres with pgvector in TOCSIN_POSTGRES.
+	EmbeddingsURL, EmbeddingsModel string
+	PolicyFile                     string // "": the default policy (everything asks)
 	// What this process's agents may do, cluster by cluster alike. Empty: nothing (dry run).
 	AllowActions    []string
 	AllowNamespaces []string

@@ -22,6 +22,7 @@ type hub struct {
 	store    *store
 	analyzer *analyzer.Analyzer
 	actions  *actions
+	known    *knowledge // nil: a recording
 	log      *slog.Logger
 	name     string
 	clock    func() time.Time // nil: the wall clock; a recording has its own
@@ -43,6 +44,9 @@ func (h *hub) run(ctx context.Context) error {
 	g.Go(func() error { return cor.run(ctx) })
 	for range analysts {
 		g.Go(func() error { return h.analyze(ctx) })
+	}
+	if h.known != nil {
+		g.Go(func() error { return h.known.run(ctx) })
 	}
 	g.Go(func() error { h.refresh(ctx); return nil })
 	g.Go(func() error { return h.actions.runDesk(ctx) })
@@ -122,9 +126,14 @@ func (h *hub) analyzeOne(ctx context.Context, id incident.ID) error {
 	}
 	inc := r.view()
 	if inc.State != incident.Open && r.Finding != nil {
-		return nil // nothing more is proposed; the desk withdraws what is open by itself
+		outcomes, err := h.actions.outcomesOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		return h.known.remember(ctx, inc, outcomes) // nothing more is proposed
 	}
 	f := h.analyzer.Analyze(ctx, inc, h.now().UTC())
+	f.Similar = h.known.before(ctx, inc, f.Hypotheses)
 	if _, err := h.store.change(ctx, id, func(r *record) { r.Finding = &f }); err != nil {
 		return err
 	}

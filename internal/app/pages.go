@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 
 	"github.com/tocsin-io/tocsin/incident"
@@ -17,17 +18,23 @@ const nearHit = 0.6
 // pages finds runbooks in the built-in library and the configured folders.
 type pages struct{ index *runbooks.Index }
 
-// loadRunbooks reads the library and the folders; a page that cannot be taken is a problem, a
+// loadRunbooks reads the library, the folders and the Git repositories (cloned into cache); a page that cannot be taken is a problem, a
 // folder that cannot be read an error.
-func loadRunbooks(ctx context.Context, dirs []string) ([]runbooks.Runbook, []runbooks.Problem, error) {
+func loadRunbooks(ctx context.Context, dirs []string, cache string) ([]runbooks.Runbook, []runbooks.Problem, error) {
 	all, problems, err := loadLibrary(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, d := range dirs {
-		more, probs, err := runbooks.LoadDir(ctx, d)
+		var more []runbooks.Runbook
+		var probs []runbooks.Problem
+		if isGit(d) {
+			more, probs, err = (&runbooks.Git{ID: d, URL: d, Cache: filepath.Join(cache, string(incident.HashParts(d))[:16])}).Load(ctx)
+		} else {
+			more, probs, err = runbooks.LoadDir(ctx, d)
+		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("runbook folder %s: %w", d, err)
+			return nil, nil, fmt.Errorf("runbooks of %s: %w", d, err)
 		}
 		// A page of the operator's own comes before one of the library with the same path.
 		all = slices.DeleteFunc(all, func(r runbooks.Runbook) bool {

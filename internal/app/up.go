@@ -62,7 +62,7 @@ func Up(ctx context.Context, o Options, role Role) error {
 	if h != nil {
 		g.Go(func() error { return h.run(gctx) })
 		g.Go(func() error {
-			return o.serve(gctx, b, console.Config{Incidents: h.store, Desk: act, Status: statuses{b}, Signals: stored{b}, Healthy: b.Healthy, Log: o.Log})
+			return o.serve(gctx, b, console.Config{Incidents: h.store, Desk: act, Status: statuses{b}, Signals: stored{b}, Feedback: h.known, Healthy: b.Healthy, Log: o.Log})
 		})
 		g.Go(func() error { return o.follow(gctx, h.store) })
 		text.To(o.Out).Printf("tocsin %s: data in %s; look with `tocsin incidents list`, stop with Ctrl-C", Version, o.data())
@@ -84,20 +84,14 @@ func Up(ctx context.Context, o Options, role Role) error {
 }
 
 func newHub(ctx context.Context, o Options, b *bus.Bus, act *actions) (*hub, error) {
-	books, problems, err := loadRunbooks(ctx, o.Runbooks)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range problems {
-		o.Log.Warn("runbook problem", "page", p.String())
-	}
-	index, err := indexOf(ctx, books)
+	st := &store{kv: b.KV(bus.Incidents)}
+	k, err := openKnowledge(ctx, o, b, st)
 	if err != nil {
 		return nil, err
 	}
 	host, _ := os.Hostname() // only to tell processes apart
-	h := &hub{bus: b, store: &store{kv: b.KV(bus.Incidents)}, actions: act, log: o.Log, name: fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano())}
-	h.analyzer = analyzer.New(agents{b}, pages{index})
+	h := &hub{bus: b, store: st, known: k, actions: act, log: o.Log, name: fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano())}
+	h.analyzer = analyzer.New(agents{b}, pages{k.index})
 	return h, act.openDesk(h.store, h.note)
 }
 

@@ -62,6 +62,9 @@ func (w *Writer) head(i incident.Incident) {
 		w.field("changed", fmt.Sprintf("%s %s %s: %s (%s)", c.Time.Format("15:04:05"), plain(incident.Ref{Cluster: c.Cluster, Entity: c.Entity}.String(), 120),
 			plain(c.Reason, 40), c.Message.Plain(120), when))
 	}
+	if i.Finding != nil && i.Finding.Similar != "" {
+		w.field("before", plain(i.Finding.Similar, 200))
+	}
 	if i.Flapping {
 		w.field("flapping", "yes: it comes and goes")
 	}
