@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/tocsin-io/tocsin/e2e/lab"
 	"github.com/tocsin-io/tocsin/incident"
 	"github.com/tocsin-io/tocsin/remediations"
+	"github.com/tocsin-io/tocsin/remediations/policy"
 )
 
 // Two clusters that run the same shop.
@@ -292,6 +295,41 @@ func TestKilledInEveryStage(t *testing.T) {
 		t.Errorf("generation %d after one action, was %d: it ran more than once", got, before)
 	}
 	auditIntact(t, p)
+}
+
+// TestExpiryDoesNothing lets a question expire: its digest approves nothing any more, and the
+// cluster is as it was.
+func TestExpiryDoesNothing(t *testing.T) {
+	eu, us, kubeconfig := shop(t)
+	text := strings.Replace(string(policy.DefaultSource()), "expiry: 30m", "expiry: 5s", 1)
+	if !strings.Contains(text, "expiry: 5s") {
+		t.Fatal("the default policy has no expiry to shorten")
+	}
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	p := up(t, kubeconfig, "--allow-actions", "RolloutUndo", "--allow-namespaces", "shop", "--policy", file)
+	eventually(t, time.Minute, "both clusters are watched", func() error { _, err := p.tocsin("doctor", "--kubeconfig", kubeconfig); return err })
+	breakShop(t, eu, us)
+	var asked remediations.Record
+	eventually(t, time.Minute, "a roll-back is proposed", func() error {
+		rs, err := p.actions()
+		for _, r := range rs {
+			if r.Proposal.Action == incident.RolloutUndo && r.Proposal.Target.Cluster == "eu-1" && r.Digest != "" {
+				asked = r
+				return nil
+			}
+		}
+		return fmt.Errorf("none in %v %v", states(rs), err)
+	})
+	before := generation(t, eu, "cart")
+	<-time.After(time.Until(asked.Bound.Expires) + time.Second)
+	if out, err := p.tocsin("approve", string(asked.ID), "--digest", string(asked.Digest)); err == nil {
+		t.Fatalf("an expired question was approved: %s", out)
+	}
+	<-time.After(3 * time.Second)
+	if got := generation(t, eu, "cart"); got != before || imageOf(t, eu, "cart") != "ghcr.io/acme/cart:v2-missing" {
+		t.Fatalf("the cluster was changed: generation %d, was %d", got, before)
+	}
 }
 
 func states(rs []remediations.Record) []string {
