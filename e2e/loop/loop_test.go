@@ -4,7 +4,6 @@ package loop
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -234,13 +233,9 @@ func finished(p *process, id incident.ProposalID, want incident.OutcomeState) er
 
 func auditIntact(t *testing.T, p *process) {
 	t.Helper()
-	out, err := p.tocsin("audit", "verify")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c struct{ Number int }
-	if err := json.Unmarshal([]byte(out), &c); err != nil || c.Number < 4 {
-		t.Fatalf("audit: %s %v", out, err)
+	c, err := ask[struct{ Number int }](p, "audit", "verify")
+	if err != nil || c.Number < 4 {
+		t.Fatalf("audit: %+v %v", c, err)
 	}
 }
 
