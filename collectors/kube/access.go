@@ -53,7 +53,7 @@ func probe(ctx context.Context, client kubernetes.Interface, withCustom bool) (a
 			continue
 		}
 		known = append(known, k)
-		asked = append(asked, schema.GroupVersionResource{Group: k.group, Version: k.version, Resource: k.resource})
+		asked = append(asked, k.gvr())
 	}
 	allowed, err := mayList(ctx, client, append(asked, customs...))
 	if err != nil {

@@ -219,7 +219,12 @@ func (c *Collector) watch(ctx context.Context, a access) *watched {
 		if k.resource == "leases" {
 			f = leases
 		}
-		w.add(c, k.source(), k.informer(f), k.quiet)
+		inf, err := f.ForResource(k.gvr())
+		if err != nil {
+			c.refuse(k.source(), err) // client-go does not know the kind: a row of kinds is wrong
+			continue
+		}
+		w.add(c, k.source(), inf.Informer(), k.quiet)
 	}
 	if len(a.customs) > 0 {
 		w.custom = dynamicinformer.NewDynamicSharedInformerFactory(c.cfg.Custom, 0)
